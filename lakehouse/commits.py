@@ -1,0 +1,75 @@
+"""What every Delta commit of ours has in common: its stamp, its properties, its way of trying again."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+from deltalake import CommitProperties, Transaction
+from deltalake.exceptions import CommitFailedError
+
+from lakehouse.errors import LakeError
+
+SYSTEM_PROPERTIES = {
+    "delta.checkpointInterval": "50",
+    # Nothing cleans the log but our own maintenance, which knows the pins.
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    # Transaction ids only need to outlive a writer that lost a response.
+    "delta.setTransactionRetentionDuration": "interval 30 days",
+}
+"""Delta table properties of the ledger and of the fact tables."""
+
+DATA_PROPERTIES = SYSTEM_PROPERTIES | {"delta.enableChangeDataFeed": "true"}
+"""Delta table properties of datasets: the change feed is on from version 0."""
+
+
+def own_commit(
+    app: str,
+    number: int,
+    *,
+    actor: str,
+    run: str | None = None,
+    message: str | None = None,
+    rows_added: int | None = None,
+    rows_removed: int | None = None,
+    retries: int,
+) -> CommitProperties:
+    """Return the properties of one commit, which stamp it so that it can be recognised.
+
+    Args:
+        app, number: The application transaction; a writer that lost a response looks for it.
+        actor, run, message: Who, for which run, in whose words: kept in the commit's own metadata.
+        rows_added, rows_removed: Kept too, where delta-rs does not count them itself.
+        retries: How often delta-rs may rebase the commit on others; 0 makes it a compare-and-swap.
+    """
+    metadata = {"user": actor, "run": run, "message": message, "rows_added": rows_added, "rows_removed": rows_removed}
+    return CommitProperties(
+        custom_metadata={k: str(v) for k, v in metadata.items() if v is not None},
+        app_transactions=[Transaction(app_id=app, version=number)],
+        max_commit_retries=retries,
+    )
+
+
+_HOPELESS = re.compile(r"unsupported table features|denied|forbidden|\b403\b|no space left|quota")
+_TRANSIENT = re.compile(
+    r"conflict|concurrent|already exists|timeout|timed out|connection|connect error|error sending request|\bdns\b"
+    r"|transport|\b50[0234]\b|slow ?down"
+)
+
+
+def worth_retrying(error: Exception) -> bool:
+    """Whether a commit that failed may succeed on a fresh table: others won, or the store had a bad moment."""
+    if isinstance(error, LakeError):
+        return error.kind == "storage-unavailable"
+    text = str(error).lower()
+    if _HOPELESS.search(text):
+        return False
+    return isinstance(error, CommitFailedError) or _TRANSIENT.search(text) is not None
+
+
+def backoff(attempt: int) -> None:
+    """Sleep before attempt number `attempt` + 1: full jitter, growing to at most 2 s."""
+    time.sleep(random.uniform(0.001, min(2.0, 0.02 * 1.7 ** min(attempt, 10))))

@@ -1,0 +1,343 @@
+"""The ledger: the one Delta table of decisions, its compare-and-swap, and the fold to the current state.
+
+Whatever must be unique, ordered or consistent with something else is decided here. A decision is made by reading
+the state at ledger version N, validating, and committing on top of exactly N; when somebody else was first, the
+state is read again and the decision validated again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from lakehouse.commits import SYSTEM_PROPERTIES, backoff, own_commit, worth_retrying
+from lakehouse.decisions import DATA_TAGS, Decision, Format, Value
+from lakehouse.delta import arrow_table, refuse_fork
+from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
+from lakehouse.storage import Storage
+
+log = logging.getLogger(__name__)
+
+LEDGER_KEY = "_system/ledger"
+FORMAT_NUMBER = 1
+COMPACT_AT = 64
+"""Files after which a writer compacts the ledger: a cold reader fetches at most about this many."""
+REOPEN_AFTER = 500
+"""Reads after which the handle is opened anew: delta-rs' handles slow down with use."""
+PATIENCE_S = 300.0
+"""Seconds for which a decision is tried again while others keep winning."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("seq", pa.int64(), nullable=False),  # the ledger version that the decision belongs to
+        pa.field("pos", pa.int32(), nullable=False),  # order within that version
+        pa.field("entity", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("value", pa.string()),  # JSON; null = removed
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("actor", pa.string(), nullable=False),
+        pa.field("run", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("commit_id", pa.string(), nullable=False),
+    ]
+)
+
+V = TypeVar("V", bound=Value)
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The current state at one ledger version: the last value of every thing. Never changes."""
+
+    seq: int
+    """Ledger version; -1 when nothing was folded yet."""
+    _values: dict[str, dict[str, str]]
+    _parsed: dict[tuple[str, str], Value]
+
+    def get(self, cls: type[V], key: str) -> V | None:
+        """Return the value under a key, or None."""
+        text = self._values.get(cls.ENTITY, {}).get(key)
+        if text is None:
+            return None
+        return self._parse(cls, key, text)
+
+    def all(self, cls: type[V]) -> Iterator[V]:
+        """Iterate over the current values of one entity, in the order in which their keys were first decided."""
+        for key, text in self._values.get(cls.ENTITY, {}).items():
+            yield self._parse(cls, key, text)
+
+    def raw(self) -> Iterator[tuple[str, str, str]]:
+        """Iterate over (entity, key, JSON value) of everything: what the SQL views read."""
+        for entity, values in self._values.items():
+            for key, text in values.items():
+                yield entity, key, text
+
+    def _parse(self, cls: type[V], key: str, text: str) -> V:
+        slot = (cls.ENTITY, key)
+        found = self._parsed.get(slot)
+        if found is None:
+            found = self._parsed[slot] = cls.from_json(text)
+        assert isinstance(found, cls)
+        return found
+
+    def with_rows(self, seq: int, rows: Sequence[tuple[str, str, str | None]]) -> State:
+        """Return the state after more decisions (entity, key, value), given in order."""
+        values, parsed = dict(self._values), dict(self._parsed)
+        for entity in dict.fromkeys(row[0] for row in rows):
+            values[entity] = dict(values.get(entity, {}))
+        for entity, key, value in rows:
+            parsed.pop((entity, key), None)
+            if value is None:
+                values[entity].pop(key, None)
+            else:
+                values[entity][key] = value
+        return State(seq, values, parsed)
+
+
+EMPTY = State(-1, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Generic[R]):
+    """What one decision gave: the function's own result, and the state that includes it."""
+
+    result: R
+    state: State
+
+
+class Ledger:
+    """The ledger of one root.
+
+    Args:
+        storage: The root.
+        actor: Who decides, for the audit.
+    """
+
+    def __init__(self, storage: Storage, actor: str) -> None:
+        self._storage = storage
+        self.actor = actor
+        self._lock = threading.RLock()
+        self._state = EMPTY
+        self._table: DeltaTable | None = None
+        self._uses = 0
+
+    def create(self) -> bool:
+        """Create the ledger with its first decisions, or finish that; return False when it is there already."""
+        try:
+            self._open()
+        except NotFoundError:
+            self._create_table()
+        first = Format(number=FORMAT_NUMBER, lakehouse_id=uuid4().hex, created_at=datetime.now(UTC))
+
+        def seed(state: State) -> tuple[bool, list[Decision]]:
+            if state.get(Format, "format") is not None:
+                return False, []
+            return True, [Decision.put("lakehouse.init", v) for v in (first, *DATA_TAGS)]
+
+        return self.decide(seed).result
+
+    def state(self) -> State:
+        """Return the current state, reading only what came since the last call.
+
+        Raises:
+            NotFoundError: there is no lakehouse under the root (lakehouse-not-found).
+            FormatError: a newer release wrote it (format-too-new).
+            StateError: in a forked process (fork-unsupported).
+        """
+        refuse_fork("The ledger")
+        with self._lock:
+            if self._table is None or self._uses >= REOPEN_AFTER:
+                self._table, self._uses = self._open(), 0
+            else:
+                with translated("looking for new decisions"):
+                    self._table.update_incremental()
+            self._uses += 1
+            state = self._refresh(self._table)
+        if state.get(Format, "format") is None:  # `init` died half way, and can be run again
+            raise self._missing()
+        return state
+
+    def decide(
+        self,
+        rule: Callable[[State], tuple[R, Sequence[Decision]]],
+        *,
+        run: str | None = None,
+        message: str | None = None,
+    ) -> Decided[R]:
+        """Make decisions in one commit: all are visible, or none.
+
+        Args:
+            rule: Looks at a state, raises if the decision is not allowed, and returns its result with the decisions
+                to commit (none: nothing is committed). It is called again on a newer state when somebody else
+                committed first, so it must have no effects of its own.
+            run: Id of the run that decides, if any.
+            message: A person's words, kept with the decisions.
+        Returns:
+            The result of the call whose decisions landed, and the state after them.
+        Raises:
+            ConflictError: others kept winning for five minutes (ledger-busy).
+        """
+        commit_id = uuid4().hex
+        attempts: dict[str, R] = {}
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                table = self._open()
+                state = self._refresh(table)
+                landed = next((a for a in attempts if table.transaction_version(a) is not None), None)
+                if landed is not None:  # the response was lost, the commit was not
+                    return Decided(attempts[landed], state)
+                result, decisions = rule(state)
+                if not decisions:
+                    return Decided(result, state)
+                attempt = f"{commit_id}-{len(attempts)}"
+                attempts[attempt] = result
+                rows = self._rows(table.version() + 1, decisions, commit_id, run, message)
+                self._commit(table, rows, attempt, run, message)
+            except (DeltaError, OSError, LakeError) as error:
+                late = time.monotonic() > deadline
+                if not attempts or late or not worth_retrying(error):
+                    if late and not isinstance(error, LakeError):
+                        raise ConflictError(
+                            "ledger-busy",
+                            f"The ledger could not be committed to for {PATIENCE_S:.0f} s ({type(error).__name__}). Try again.",
+                        ) from error
+                    with translated("committing to the ledger"):
+                        raise
+                log.debug("ledger commit tried again", extra={"attempt": len(attempts), "error": type(error).__name__})
+                backoff(len(attempts))
+                continue
+            with self._lock:
+                folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
+                new = state.with_rows(state.seq + 1, folded)
+                self._state = max(self._state, new, key=lambda s: s.seq)
+            self._compact_if_due(table)
+            return Decided(result, new)
+
+    def history(self) -> pa.Table:
+        """Return every decision ever made (columns of `SCHEMA`), oldest first."""
+        table = self._open()
+        return self._read(table, -1).select(SCHEMA.names)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _create_table(self) -> None:
+        with translated("creating the ledger"):
+            try:
+                DeltaTable.create(
+                    self._storage.uri(LEDGER_KEY),
+                    SCHEMA,
+                    mode="ignore",
+                    configuration=SYSTEM_PROPERTIES,
+                    storage_options=self._storage.options(),
+                )
+            except DeltaError:
+                # Another process made it at the same moment, or the answer was lost: then it is there.
+                DeltaTable(self._storage.uri(LEDGER_KEY), storage_options=self._storage.options())
+
+    def _open(self) -> DeltaTable:
+        refuse_fork("The ledger")
+        with translated("opening the ledger"):
+            try:
+                return DeltaTable(self._storage.uri(LEDGER_KEY), storage_options=self._storage.options())
+            except TableNotFoundError as error:
+                raise self._missing() from error
+
+    def _missing(self) -> NotFoundError:
+        root = self._storage.root
+        return NotFoundError(
+            "lakehouse-not-found",
+            f"There is no lakehouse at {root}. Make one with: lakehouse init --root {root}",
+            root=root,
+        )
+
+    def _refresh(self, table: DeltaTable) -> State:
+        with self._lock:
+            state = self._state
+            version = table.version()
+            if version > state.seq:
+                rows = self._read(table, state.seq)
+                columns = [rows.column(name).to_pylist() for name in ("seq", "entity", "key", "value")]
+                # Filtered here, since a comparison in Arrow would import pandas, which takes 0.2 s.
+                after = [(*row,) for seq, *row in zip(*columns, strict=True) if seq > state.seq]
+                state = state.with_rows(version, after)
+                found = state.get(Format, "format")
+                if found is not None and found.number > FORMAT_NUMBER:
+                    raise FormatError(
+                        "format-too-new",
+                        f"This lakehouse has format {found.number}, this release reads {FORMAT_NUMBER}. "
+                        "Upgrade with: pip install -U lakehouse",
+                    )
+                self._state = state
+            return state
+
+    def _read(self, table: DeltaTable, after: int) -> pa.Table:
+        """Read the files that hold decisions beyond version `after`, in order; they may hold earlier ones too."""
+        adds = arrow_table(table.get_add_actions(flatten=True))
+        newest = adds.column("max.seq").to_pylist() if "max.seq" in adds.column_names else [None] * adds.num_rows
+        keys = [
+            f"{LEDGER_KEY}/{p}"
+            for p, top in zip(adds.column("path").to_pylist(), newest, strict=True)
+            if top is None or top > after
+        ]
+        if not keys:
+            return SCHEMA.empty_table()
+        with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(keys))) as pool:
+            parts = list(
+                pool.map(lambda key: pq.ParquetFile(BytesIO(self._storage.get(key))).read().cast(SCHEMA), keys)
+            )
+        return pa.concat_tables(parts).sort_by([("seq", "ascending"), ("pos", "ascending")])
+
+    def _rows(
+        self, seq: int, decisions: Sequence[Decision], commit_id: str, run: str | None, message: str | None
+    ) -> pa.Table:
+        count, now = len(decisions), datetime.now(UTC)
+        columns: list[list[Any]] = [
+            [seq] * count,
+            list(range(count)),
+            [d.entity for d in decisions],
+            [d.key for d in decisions],
+            [d.value.to_json() if d.value else None for d in decisions],
+            [d.action for d in decisions],
+            [now] * count,
+            [self.actor] * count,
+            [run] * count,
+            [message] * count,
+            [commit_id] * count,
+        ]
+        return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+    def _commit(self, table: DeltaTable, rows: pa.Table, attempt: str, run: str | None, message: str | None) -> None:
+        write_deltalake(
+            table,
+            rows,
+            mode="append",
+            commit_properties=own_commit(attempt, 0, actor=self.actor, run=run, message=message, retries=0),
+        )
+
+    def _compact_if_due(self, table: DeltaTable) -> None:
+        """Merge the small files now and then; failing costs nothing, since the decision has landed."""
+        if table.version() % COMPACT_AT:
+            return
+        try:
+            self._open().optimize.compact()
+        except (DeltaError, OSError, LakeError) as error:
+            log.debug("ledger compaction left to the next writer", extra={"error": type(error).__name__})
+
+
+__all__ = ["EMPTY", "LEDGER_KEY", "SCHEMA", "Decided", "Ledger", "State"]

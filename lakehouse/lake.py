@@ -1,0 +1,394 @@
+"""The lake: one root, opened; everything that reads, and the tables that write, start here."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pyarrow as pa
+
+from lakehouse import diff as diffs
+from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
+from lakehouse.facts import SCHEMAS, Facts
+from lakehouse.ledger import Ledger, State
+from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
+from lakehouse.resolution import (
+    Resolved,
+    find_dataset,
+    find_milestone_version,
+    find_name,
+    find_snapshot,
+    published_at,
+    resolve,
+)
+from lakehouse.session import Session
+from lakehouse.snapshots import Snapshot, open_snapshot
+from lakehouse.storage import Storage
+from lakehouse.streams import Stream
+from lakehouse.tables import Table
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+KEPT_OPEN = 32
+"""Published versions whose list of files a process keeps."""
+
+
+def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = None) -> Lake:
+    """Open a lakehouse.
+
+    Args:
+        root: A folder, `s3://bucket/prefix`, or a profile's name; None means `$LAKEHOUSE_ROOT` or the default profile.
+        actor: Who acts, for the audit; None means `$LAKEHOUSE_ACTOR` or the operating system's user (`uid-1000` for
+            one without a name, as in many containers).
+    Raises:
+        NotFoundError: there is no lakehouse (lakehouse-not-found).
+        InvalidInputError: no root is named anywhere (root-missing), or a broken one.
+        StorageError, AccessDeniedError: the store failed or refused.
+    """
+    lake = Lake(Storage.open(None if root is None else os.fspath(root)), actor or _default_actor())
+    lake.state()
+    return lake
+
+
+def init(root: str | os.PathLike[str] | None = None, *, actor: str | None = None) -> Lake:
+    """Make a lakehouse under a root, after proving that its store decides races; an existing one is just opened.
+
+    Raises:
+        StorageError: the store lets two writers win (store-unsafe).
+        InvalidInputError: as `connect`.
+    """
+    lake = Lake(Storage.open(None if root is None else os.fspath(root)), actor or _default_actor())
+    try:
+        lake.state()
+    except NotFoundError:
+        lake.storage.probe()
+        lake.ledger.create()
+    return lake
+
+
+def _default_actor() -> str:
+    if actor := os.environ.get("LAKEHOUSE_ACTOR"):
+        return actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # KeyError until Python 3.12
+        return f"uid-{os.getuid()}"
+
+
+class Lake:
+    """An open lakehouse. It holds no state of its own: any number may be open on one root.
+
+    Args:
+        storage: The root.
+        actor: Who acts.
+    """
+
+    def __init__(self, storage: Storage, actor: str) -> None:
+        self.storage = storage
+        self.actor = actor
+        self.ledger = Ledger(storage, actor)
+        self.facts = Facts(storage, actor)
+        self._opened: dict[tuple[str, int | None], Snapshot] = {}
+
+    def __repr__(self) -> str:
+        return f"Lake({self.storage.root!r})"
+
+    @property
+    def root(self) -> str:
+        """The root: an absolute path or a URI."""
+        return self.storage.root
+
+    def state(self) -> State:
+        """Return the current decisions."""
+        return self.ledger.state()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def resolve(self, reference: str | Reference) -> Resolved:
+        """Return the dataset and table version that a reference stands for, without opening the table.
+
+        Raises:
+            InvalidInputError: it does not parse (reference-invalid).
+            NotFoundError, StateError: as `resolution.resolve`.
+        """
+        ref = parse(reference) if isinstance(reference, str) else reference
+        return resolve(self.storage, self.state(), ref)
+
+    def read(self, reference: str | Reference) -> Snapshot:
+        """Open the state that a reference names; the snapshot never moves.
+
+        Raises:
+            InvalidInputError: it does not parse (reference-invalid).
+            NotFoundError: what it names does not exist, or its table is gone (table-missing).
+            FormatError: the table can't be read here (feature-unsupported, table-replaced).
+        """
+        ref = parse(reference) if isinstance(reference, str) else reference
+        state = self.state()
+        found = resolve(self.storage, state, ref)
+        return self._open(found, state)
+
+    def _open(self, found: Resolved, state: State) -> Snapshot:
+        # A published state of an own table never changes, so it is opened once per process.
+        pinned = found.version is not None and found.dataset.guarantee == "own"
+        slot = (found.dataset.dataset_id, found.table_version)
+        known = self._opened.get(slot) if pinned else None
+        if known is not None:
+            return replace(known, reference=str(found.reference), version=found.version)
+        snapshot = open_snapshot(self.storage, found.dataset, str(found.reference), found.table_version, found.version)
+        if pinned:
+            while len(self._opened) >= KEPT_OPEN:
+                self._opened.pop(next(iter(self._opened)), None)
+            self._opened[slot] = snapshot
+        if snapshot.version is None:  # head may be a published state too
+            published = published_at(state, found.dataset.dataset_id, snapshot.table_version)
+            snapshot = replace(snapshot, version=published)
+        return snapshot
+
+    def session(self, milestone: str | None = None) -> Session:
+        """Open a DuckDB session in which any reference is a table name.
+
+        Args:
+            milestone: Names without a selector then mean that milestone's members: `spring/v2`.
+        Raises:
+            NotFoundError: milestone-not-found, milestone-version-not-found.
+            StateError: milestone-archived.
+        """
+        pinned = None if milestone is None else self.milestone(milestone)
+        return Session(lambda text: self._table_for_sql(text, pinned), self._system_relation, self._names)
+
+    def sql(self, query: str, *, milestone: str | None = None) -> duckdb.DuckDBPyRelation:
+        """Run one SQL statement (DuckDB's dialect) in which any reference is a table name.
+
+        Args:
+            query: `select label, count(*) from "vision.photos@v3" group by 1`
+            milestone: Names without a selector then mean that milestone's members; a name that is no member is an error.
+        Returns:
+            A relation, evaluated when read; the states that it reads are fixed now.
+        Raises:
+            InvalidInputError: the SQL is wrong (sql-invalid) or does what a session can't (sql-unsupported).
+            NotFoundError: a table is unknown (dataset-not-found) or no member of the milestone (not-a-member).
+        """
+        return self.session(milestone).query(query)
+
+    def diff(self, old: str | Reference, new: str | Reference, *, key: Sequence[str] | None = None) -> diffs.Diff:
+        """Compare two states.
+
+        Args:
+            key: Columns that identify a row; None means the dataset's key, or a comparison as multisets without one.
+        Raises:
+            NotFoundError, InvalidInputError, FormatError: as `read`.
+        """
+        return diffs.diff(self.read(old), self.read(new), key)
+
+    def milestone(self, reference: str) -> MilestoneBundle:
+        """Open a published version of a milestone: `spring/v2`, `spring` or `ns.spring/FINAL`.
+
+        Raises:
+            InvalidInputError: it does not parse (reference-invalid).
+            NotFoundError: milestone-not-found, milestone-version-not-found.
+            StateError: milestone-archived.
+        """
+        return MilestoneBundle(self, find_milestone_version(self.state(), parse_milestone_ref(reference)))
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def table(self, name: str) -> Table:
+        """Return a dataset's table for writing.
+
+        Raises:
+            NotFoundError: dataset-not-found, dataset-deleted.
+        """
+        return Table(self.storage, find_dataset(self.state(), parse(name).name), self.actor)
+
+    def stream(
+        self, name: str, *, run: str | None = None, message: str | None = None
+    ) -> AbstractContextManager[Stream]:
+        """Open a stream of appends that flushes by size and time, each flush exactly once.
+
+        Raises:
+            NotFoundError: dataset-not-found, dataset-deleted.
+        """
+        return Stream(self.table(name), run=run, message=message)
+
+    def snapshot(
+        self,
+        name: str,
+        references: Sequence[str],
+        *,
+        expires: str | datetime | None = None,
+        message: str | None = None,
+        run: str | None = None,
+    ) -> NamedSnapshot:
+        """Pin the states of several datasets under one name, in one commit.
+
+        Args:
+            name: Unique among snapshots.
+            references: One state per dataset.
+            expires: When the pins end: an aware datetime, or a span from now such as `90d`, `12h`; None means never.
+        Raises:
+            InvalidInputError: a bad name (name-invalid), a dataset given twice (member-repeated), a bad span (expires-invalid).
+            StateError: the name is taken (snapshot-exists).
+            NotFoundError: a reference does not resolve.
+        """
+        check_snapshot_name(name)
+        expires_at = _expiry(expires)
+        opened = [self.read(r) for r in references]
+        repeated = {s.dataset.dataset_id for s in opened}
+        if len(repeated) != len(opened) or not opened:
+            raise InvalidInputError("member-repeated", f"Snapshot {name!r} needs at least one dataset, each only once.")
+        value = NamedSnapshot(
+            name=name,
+            members=tuple(
+                Member(
+                    dataset_id=s.dataset.dataset_id,
+                    full_name=s.dataset.full_name,
+                    table_version=s.table_version,
+                    version=s.version.number if s.version else None,
+                    data_tag=s.version.data_tag if s.version else None,
+                )
+                for s in opened
+            ),
+            created_at=datetime.now(UTC),
+            created_by=self.actor,
+            expires_at=expires_at,
+            message=message or "",
+        )
+
+        def rule(state: State) -> tuple[NamedSnapshot, list[Decision]]:
+            if state.get(NamedSnapshot, value.key) is not None:
+                raise StateError(
+                    "snapshot-exists", f"A snapshot named {name!r} exists already. Choose another name.", snapshot=name
+                )
+            return value, [Decision.put("snapshot.create", value)]
+
+        return self.ledger.decide(rule, run=run, message=message).result
+
+    def delete_snapshot(self, name: str) -> NamedSnapshot:
+        """Remove a named snapshot and its pins; what else pins the same states keeps them.
+
+        Raises:
+            NotFoundError: no such snapshot (snapshot-not-found).
+        """
+
+        def rule(state: State) -> tuple[NamedSnapshot, list[Decision]]:
+            found = state.get(NamedSnapshot, name.casefold()) or find_snapshot(state, name)
+            return found, [Decision.remove("snapshot.delete", found)]
+
+        return self.ledger.decide(rule).result
+
+    # -- for the SQL session --------------------------------------------------------------------------------------
+
+    def _table_for_sql(self, text: str, pinned: MilestoneBundle | None) -> Snapshot | None:
+        """Return the snapshot that a name in SQL means; None when no dataset has that name."""
+        try:
+            ref = parse(text)
+        except InvalidInputError:
+            return None
+        if pinned is not None and "@" not in text:
+            return pinned.read(ref.name)
+        state = self.state()
+        try:
+            find_name(state, ref.name)
+        except NotFoundError:
+            return None
+        return self._open(resolve(self.storage, state, ref), state)
+
+    def _names(self) -> list[str]:
+        return [d.full_name for d in self.state().all(Dataset) if d.deleted_at is None]
+
+    def _system_relation(self, name: str) -> pa.Table | Snapshot:
+        if name == "ledger_state":
+            entity, key, value = ([row[i] for row in self.state().raw()] for i in range(3))
+            return pa.table(
+                {
+                    "entity": pa.array(entity, pa.string()),
+                    "key": pa.array(key, pa.string()),
+                    "value": pa.array(value, pa.string()),
+                }
+            )
+        if name == "ledger_log":
+            return self.ledger.history()
+        fact = name.removeprefix("fact_")
+        found = self.facts.snapshot(fact)
+        return SCHEMAS[fact].empty_table() if found is None else found
+
+
+class MilestoneBundle:
+    """One published version of a milestone: a consistent set of datasets.
+
+    Args:
+        lake: Where it lives.
+        version: Its published version.
+    """
+
+    def __init__(self, lake: Lake, version: MilestoneVersion) -> None:
+        self._lake = lake
+        self.version = version
+
+    def __repr__(self) -> str:
+        return f"MilestoneBundle({self.version.full_name}/v{self.version.number})"
+
+    @property
+    def datasets(self) -> dict[str, Member]:
+        """The members by full name, as they were published."""
+        return {m.full_name: m for m in self.version.members}
+
+    def read(self, name: str) -> Snapshot:
+        """Open one member.
+
+        Raises:
+            NotFoundError: it is no member (not-a-member).
+        """
+        ref = parse(name)
+        if not isinstance(ref.selector, Head):
+            raise InvalidInputError(
+                "reference-invalid", f"{name!r}: a member of a milestone is named without a selector."
+            )
+        namespace, _, milestone = self.version.full_name.partition(".")
+        within = parse_milestone_ref(f"{namespace}.{milestone}/v{self.version.number}")
+        selector = InMilestone(within.namespace, within.name, within.selector)
+        return self._lake.read(Reference(ref.namespace, ref.dataset, selector))
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Run SQL in which names without a selector mean this milestone's members; errors as `Lake.sql`."""
+        return self._lake.sql(query, milestone=f"{self.version.full_name}/v{self.version.number}")
+
+
+_SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _expiry(expires: str | datetime | None) -> datetime | None:
+    if expires is None:
+        return None
+    if isinstance(expires, datetime):
+        if expires.tzinfo is None:
+            raise InvalidInputError(
+                "time-naive", f"expires={expires.isoformat()} has no zone. Give an aware datetime, such as one in UTC."
+            )
+        if expires <= datetime.now(UTC):
+            raise InvalidInputError(
+                "expires-invalid", f"expires={expires.isoformat()} is over already. Give a time in the future."
+            )
+        return expires.astimezone(UTC)
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhdw])", expires)
+    try:
+        if match is not None:
+            return datetime.now(UTC) + timedelta(**{_SPANS[match[2]]: int(match[1])})
+    except OverflowError:  # beyond the year 9999
+        pass
+    raise InvalidInputError("expires-invalid", f"{expires!r} is no span of time. Write 30m, 12h, 90d or 4w.")
+
+
+def new_id() -> str:
+    """Return a new identity: 32 hex digits, random."""
+    return uuid4().hex

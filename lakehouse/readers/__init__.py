@@ -1,0 +1,1 @@
+"""Readers: the rows of a snapshot as Arrow batches, as a Polars LazyFrame, and as a DuckDB relation."""

@@ -1,0 +1,295 @@
+"""Resolution: from a reference and the ledger's state to a dataset and a table version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import assert_never
+
+from lakehouse.decisions import Dataset, DatasetVersion, Member, Milestone, MilestoneVersion, Name, NamedSnapshot, Tag
+from lakehouse.errors import NotFoundError, StateError, suggest
+from lakehouse.ledger import State
+from lakehouse.references import (
+    AsOf,
+    Head,
+    InMilestone,
+    InSnapshot,
+    Latest,
+    MilestoneRef,
+    Named,
+    Reference,
+    TableVersion,
+    Version,
+)
+from lakehouse.storage import Storage
+from lakehouse.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a reference stands for."""
+
+    reference: Reference
+    dataset: Dataset
+    table_version: int | None
+    """None: the newest one, decided when the table is opened."""
+    version: DatasetVersion | None
+    """The published version, where the reference names one."""
+
+
+def find_name(state: State, full_name: str) -> Name:
+    """Return what is known under a dataset's name.
+
+    Raises:
+        NotFoundError: never used (dataset-not-found), with close matches.
+    """
+    name = state.get(Name, full_name.casefold())
+    if name is None:
+        known = [n.full_name for n in state.all(Name) if n.dataset_id]
+        short = [n.removeprefix("main.") for n in known]
+        raise NotFoundError(
+            "dataset-not-found",
+            f"There is no dataset {full_name!r}.{suggest(full_name.removeprefix('main.'), [*known, *short])} "
+            "List them with: lakehouse dataset list",
+            dataset=full_name,
+        )
+    return name
+
+
+def find_dataset(state: State, full_name: str) -> Dataset:
+    """Return the dataset that a name stands for now.
+
+    Raises:
+        NotFoundError: no such name (dataset-not-found), or it was deleted (dataset-deleted).
+    """
+    name = find_name(state, full_name)
+    dataset = state.get(Dataset, name.dataset_id) if name.dataset_id else None
+    if dataset is None:
+        raise NotFoundError(
+            "dataset-deleted",
+            f"The dataset {name.full_name} was deleted. Bring it back with: lakehouse dataset undrop {name.full_name}",
+            dataset=name.full_name,
+        )
+    return dataset
+
+
+def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
+    """Return what a reference stands for.
+
+    Raises:
+        NotFoundError: dataset-not-found, dataset-deleted, version-not-found, tag-not-found, milestone-not-found,
+            snapshot-not-found, not-a-member, before-first-commit, version-folded.
+        StateError: the snapshot expired (snapshot-expired), the milestone version is archived (milestone-archived).
+    """
+    name, selector = find_name(state, ref.name), ref.selector
+    match selector:
+        case Head():
+            return Resolved(ref, find_dataset(state, ref.name), None, None)
+        case TableVersion(number):
+            dataset = find_dataset(state, ref.name)
+            return Resolved(ref, dataset, number, published_at(state, dataset.dataset_id, number))
+        case AsOf(time):
+            dataset = find_dataset(state, ref.name)
+            number = _version_at(storage, dataset, time)
+            return Resolved(ref, dataset, number, published_at(state, dataset.dataset_id, number))
+        case Latest() | Version() | Named():
+            return _published(state, ref, _choose_version(state, name, selector))
+        case InMilestone():
+            member = _member(find_milestone_version(state, selector.ref).members, ref, f"milestone {selector.ref}")
+            return _pinned(state, ref, member)
+        case InSnapshot(snapshot):
+            return _pinned(state, ref, _member(find_snapshot(state, snapshot).members, ref, f"snapshot {snapshot}"))
+        case _:
+            assert_never(selector)
+
+
+def versions_of(state: State, series: str) -> Iterator[DatasetVersion]:
+    """Iterate over the published versions of one name, oldest first."""
+    return (v for v in state.all(DatasetVersion) if v.series == series)
+
+
+def published_at(state: State, dataset_id: str, table_version: int) -> DatasetVersion | None:
+    """Return the newest published version of a table version, if there is one."""
+    found = [v for v in state.all(DatasetVersion) if v.dataset_id == dataset_id and v.table_version == table_version]
+    return max(found, key=lambda v: v.number, default=None)
+
+
+def tags_of(state: State, series: str) -> dict[str, int]:
+    """Return a name's movable tags: {tag: version number}."""
+    return {t.name: t.number for t in state.all(Tag) if t.series == series}
+
+
+def find_version(state: State, name: Name, number: int) -> DatasetVersion:
+    """Return one published version.
+
+    Raises:
+        NotFoundError: it was never published (version-not-found).
+    """
+    version = state.get(DatasetVersion, f"{name.series}/v{number}")
+    if version is None:
+        have = (
+            _have(name.last_version)
+            if name.last_version
+            else "none was published yet: lakehouse publish " + name.full_name
+        )
+        raise NotFoundError(
+            "version-not-found", f"{name.full_name} has no version v{number}; {have}.", dataset=name.full_name
+        )
+    return version
+
+
+def _have(last: int) -> str:
+    return "it has only v1" if last == 1 else f"it has v1 to v{last}"
+
+
+def _choose_version(state: State, name: Name, selector: Latest | Version | Named) -> DatasetVersion:
+    if isinstance(selector, Version):
+        return find_version(state, name, selector.number)
+    if isinstance(selector, Latest):
+        return find_version(state, name, name.last_version or 1)
+    tag = state.get(Tag, f"{name.series}/{selector.name.casefold()}")
+    if tag is not None:
+        return find_version(state, name, tag.number)
+    published = list(versions_of(state, name.series))
+    carrying = [v for v in published if v.data_tag.casefold() == selector.name.casefold()]
+    if carrying:
+        return max(carrying, key=lambda v: v.number)
+    known = [*tags_of(state, name.series), *{v.data_tag for v in published}, "head", "latest"]
+    raise NotFoundError(
+        "tag-not-found",
+        f"{name.full_name} has no tag and no data tag {selector.name!r}.{suggest(selector.name, known)} Known: {', '.join(known)}.",
+        dataset=name.full_name,
+        tag=selector.name,
+    )
+
+
+def find_milestone(state: State, full_name: str) -> Milestone:
+    """Return a milestone's definition.
+
+    Raises:
+        NotFoundError: it was never defined (milestone-not-found), with close matches.
+    """
+    milestone = state.get(Milestone, full_name.casefold())
+    if milestone is None:
+        known = [m.full_name for m in state.all(Milestone)]
+        near = suggest(full_name.removeprefix("main."), [*known, *(k.removeprefix("main.") for k in known)])
+        raise NotFoundError(
+            "milestone-not-found",
+            f"There is no milestone {full_name!r}.{near} List them with: lakehouse milestone list",
+            milestone=full_name,
+        )
+    return milestone
+
+
+def find_milestone_version(state: State, ref: MilestoneRef) -> MilestoneVersion:
+    """Return the milestone version that a milestone reference chooses.
+
+    Raises:
+        NotFoundError: milestone-not-found, or no such version or data tag (milestone-version-not-found).
+        StateError: it was archived, so its tables are no longer pinned (milestone-archived); `latest` and a data tag
+            pass over archived versions as long as another one is left.
+    """
+    milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
+    versions = [v for v in state.all(MilestoneVersion) if v.key.rpartition("/")[0] == milestone.key]
+    match ref.selector:
+        case Version(number):
+            found = [v for v in versions if v.number == number]
+        case Latest():
+            found = versions
+        case Named(tag):
+            found = [v for v in versions if (v.data_tag or "").casefold() == tag.casefold()]
+    if not found:
+        have = (
+            _have(milestone.last_version)
+            if versions
+            else f"none was published yet: lakehouse milestone publish {milestone.full_name}"
+        )
+        raise NotFoundError(
+            "milestone-version-not-found",
+            f"Milestone {milestone.full_name} has no version {ref.selector}; {have}.",
+            milestone=milestone.full_name,
+        )
+    pinned = [v for v in found if v.status != "Archived"]
+    if not pinned:
+        raise StateError(
+            "milestone-archived",
+            f"{milestone.full_name}/v{max(v.number for v in found)} was archived; its states are no longer pinned. "
+            'List all versions with: lakehouse sql "from milestones"',
+            milestone=milestone.full_name,
+        )
+    return max(pinned, key=lambda v: v.number)
+
+
+def find_snapshot(state: State, name: str) -> NamedSnapshot:
+    """Return a named snapshot that has not expired.
+
+    Raises:
+        NotFoundError: no such snapshot (snapshot-not-found).
+        StateError: its time is over, so its tables are no longer pinned (snapshot-expired).
+    """
+    found = state.get(NamedSnapshot, name.casefold())
+    if found is None:
+        near = suggest(name, [s.name for s in state.all(NamedSnapshot)])
+        raise NotFoundError(
+            "snapshot-not-found",
+            f"There is no snapshot {name!r}.{near} List them with: lakehouse snapshot list",
+            snapshot=name,
+        )
+    if found.expires_at is not None and found.expires_at <= datetime.now(UTC):
+        raise StateError(
+            "snapshot-expired",
+            f"Snapshot {found.name} expired at {found.expires_at:%Y-%m-%d %H:%M} UTC.",
+            snapshot=found.name,
+        )
+    return found
+
+
+def _member(members: tuple[Member, ...], ref: Reference, where: str) -> Member:
+    for member in members:
+        if member.full_name.casefold() == ref.key:
+            return member
+    names = [m.full_name for m in members]
+    raise NotFoundError(
+        "not-a-member",
+        f"{ref.name} is no member of {where}.{suggest(ref.name, names)} Members: {', '.join(names[:20])}.",
+        dataset=ref.name,
+    )
+
+
+def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
+    dataset = state.get(Dataset, member.dataset_id)
+    assert dataset is not None, "the ledger never forgets a dataset that something pins"
+    version = published_at(state, member.dataset_id, member.table_version)
+    if member.version is not None:
+        exact = [
+            v for v in state.all(DatasetVersion) if v.dataset_id == member.dataset_id and v.number == member.version
+        ]
+        version = exact[0] if exact else version
+    return Resolved(ref, dataset, member.table_version, version)
+
+
+def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
+    dataset = state.get(Dataset, version.dataset_id)
+    assert dataset is not None, "the ledger never forgets a dataset that has versions"
+    return Resolved(ref, dataset, version.table_version, version)
+
+
+def _version_at(storage: Storage, dataset: Dataset, time: datetime) -> int:
+    log = Table(storage, dataset, "").log()
+    for entry in log:
+        if entry.created_at <= time:
+            return entry.table_version
+    if not log or log[-1].table_version:
+        raise NotFoundError(
+            "version-folded",
+            f"The log of {dataset.full_name} no longer says which version it had at {time:%Y-%m-%d %H:%M:%S} UTC: its "
+            f"oldest entries were cleaned away. Name a version instead, see: lakehouse log {dataset.full_name}",
+            dataset=dataset.full_name,
+        )
+    first = log[-1].created_at
+    raise NotFoundError(
+        "before-first-commit",
+        f"{dataset.full_name} did not exist at {time:%Y-%m-%d %H:%M:%S} UTC: its first commit came at {first:%Y-%m-%d %H:%M:%S} UTC.",
+        dataset=dataset.full_name,
+    )

@@ -1,0 +1,45 @@
+-- datasets: every dataset, one row each; a dropped one keeps its row, with deleted_at set.
+--
+-- dataset         VARCHAR      full name, `namespace.name`, as first written
+-- namespace, name VARCHAR      its parts
+-- dataset_id      VARCHAR      identity: stays when the dataset is renamed, differs when it is made again
+-- kind            VARCHAR      table, assets or features
+-- key_columns     VARCHAR[]    columns that identify a row; empty when there is no key
+-- parent          VARCHAR      full name of the dataset that it is derived from; null when there is none
+-- guarantee       VARCHAR      own, or external: others may delete files of its table
+-- location        VARCHAR      key of its Delta table under the root, or the full URI of an adopted one
+-- owner, license, description VARCHAR  as entered; '' when not
+-- latest_version  BIGINT       newest version published under its name, by this dataset or another; null when none was
+-- created_at, deleted_at TIMESTAMP WITH TIME ZONE
+with dataset as (
+    select unnest(from_json(value, '{
+        "dataset_id": "VARCHAR", "namespace": "VARCHAR", "name": "VARCHAR", "location": "VARCHAR", "kind": "VARCHAR",
+        "key_columns": ["VARCHAR"], "guarantee": "VARCHAR", "parent": "VARCHAR", "description": "VARCHAR",
+        "owner": "VARCHAR", "license": "VARCHAR", "created_at": "TIMESTAMPTZ", "deleted_at": "TIMESTAMPTZ"}'))
+    from lake.ledger_state
+    where entity = 'dataset'
+), numbering as (
+    select key as folded, nullif(cast(value ->> 'last_version' as bigint), 0) as latest_version
+    from lake.ledger_state
+    where entity = 'name'
+)
+select
+    d.namespace || '.' || d.name as dataset,
+    d.namespace,
+    d.name,
+    d.dataset_id,
+    d.kind,
+    d.key_columns,
+    p.namespace || '.' || p.name as parent,
+    d.guarantee,
+    d.location,
+    d.owner,
+    d.license,
+    d.description,
+    n.latest_version,
+    d.created_at,
+    d.deleted_at
+from dataset d
+left join dataset p on p.dataset_id = d.parent
+left join numbering n on n.folded = lower(d.namespace || '.' || d.name)
+order by dataset, d.created_at

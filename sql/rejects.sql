@@ -1,0 +1,15 @@
+-- rejects: input items and rows that were not taken, or were taken with a warning, one row for each finding.
+--
+-- run         VARCHAR  the run that met it
+-- dataset, dataset_id VARCHAR  where it was meant to go
+-- source      VARCHAR  what was being ingested
+-- item        VARCHAR  the file, member or image; null when the source is one table
+-- line        BIGINT   line of a text file, the first is 1; null elsewhere
+-- column_name VARCHAR  the column; null when the whole item is meant
+-- code        VARCHAR  what is wrong, as a stable code: image_truncated, type_mismatch, ...
+-- severity    VARCHAR  reject: it was left out; warning: it was taken
+-- reason      VARCHAR  the same for a person
+-- at          TIMESTAMP WITH TIME ZONE
+select run, dataset, dataset_id, source, item, line, column_name, code, severity, reason, "at"
+from lake.fact_rejects
+order by "at" desc, run, item, line

@@ -1,0 +1,44 @@
+"""The catalog: every decision about datasets - made, recorded, asked for later.
+
+import catalog
+catalog.create_dataset(lake, "vision.photos", schema, key=["path"])
+catalog.publish(lake, "vision.photos", data_tag="FINAL")
+"""
+
+from catalog.assets import find_assets, read_asset
+from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.health import Check, Status, doctor, status
+from catalog.lineage import Edge, Run, lineage, start_run
+from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
+from catalog.pins import list_snapshots, pinned_by
+from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
+
+__all__ = [
+    "Check",
+    "Edge",
+    "Run",
+    "Status",
+    "adopt_dataset",
+    "create_dataset",
+    "define_milestone",
+    "delete_dataset",
+    "doctor",
+    "find_assets",
+    "lineage",
+    "list_datasets",
+    "list_milestones",
+    "list_snapshots",
+    "list_tags",
+    "list_versions",
+    "pinned_by",
+    "publish",
+    "publish_milestone",
+    "read_asset",
+    "remove_tag",
+    "set_tag",
+    "show_dataset",
+    "show_milestone",
+    "start_run",
+    "status",
+    "undrop_dataset",
+]

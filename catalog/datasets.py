@@ -1,0 +1,284 @@
+"""Datasets: create, adopt, list, show, delete, undrop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import pyarrow as pa
+
+from lakehouse.decisions import Dataset, Decision, Milestone, Name
+from lakehouse.delta import table_uri
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
+from lakehouse.lake import Lake, new_id
+from lakehouse.ledger import State
+from lakehouse.references import check_name, check_namespace, parse_name
+from lakehouse.resolution import find_dataset, find_name, tags_of
+from lakehouse.schema import plain_schema
+from lakehouse.tables import create_table, identify_table
+
+Kind = Literal["table", "assets", "features"]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A dataset as people want to see it."""
+
+    dataset: Dataset
+    latest_version: int
+    """Number of the newest published version; 0 when none was published."""
+    tags: dict[str, int]
+    """Movable tags: {tag: version number}."""
+    milestones: list[str]
+    """Milestones that it is a member of."""
+    children: list[str]
+    """Datasets derived from it."""
+
+
+def create_dataset(
+    lake: Lake,
+    name: str,
+    schema: pa.Schema,
+    *,
+    key: Sequence[str] = (),
+    kind: Kind = "table",
+    parent: str | None = None,
+    description: str = "",
+    owner: str | None = None,
+    license: str = "",
+    run: str | None = None,
+) -> Dataset:
+    """Make an empty dataset with this schema.
+
+    A name that was deleted may be used again; its numbering of versions goes on.
+
+    Args:
+        name: `[namespace.]name`.
+        schema: Arrow schema; types that Delta lacks are widened where that loses nothing.
+        key: Columns that identify a row.
+        parent: Name of the dataset that this one is derived from.
+        owner: None means the actor.
+    Raises:
+        InvalidInputError: a name that does not parse (reference-invalid) or is kept (name-reserved); unsupported-type,
+            duplicate-column, schema-case-conflict; a key column that the schema lacks or that comes twice (key-invalid).
+        StateError: the name is taken (dataset-exists).
+        NotFoundError: no such parent.
+    """
+    state = lake.state()
+    namespace, short = _checked_name(state, name)
+    plain = plain_schema(schema)
+    _check_key(key, plain, name)
+    _refuse_taken(state, f"{namespace}.{short}")
+    dataset_id = new_id()
+    location = f"{namespace}/{short}-{dataset_id[:8]}/g1"
+    dataset = Dataset(
+        dataset_id=dataset_id,
+        namespace=namespace,
+        name=short,
+        location=location,
+        delta_id=create_table(lake.storage, location, plain, f"{namespace}.{short}", lake.actor),
+        key_columns=tuple(key),
+        kind=kind,
+        parent=find_dataset(state, _full(parent)).dataset_id if parent else None,
+        description=description,
+        owner=lake.actor if owner is None else owner,
+        license=license,
+        created_at=datetime.now(UTC),
+    )
+    return _register(lake, dataset, "dataset.create", run)
+
+
+def adopt_dataset(
+    lake: Lake,
+    name: str,
+    location: str,
+    *,
+    key: Sequence[str] = (),
+    description: str = "",
+    owner: str | None = None,
+    license: str = "",
+) -> Dataset:
+    """Register an existing Delta table in place, written by any engine; nothing is copied or changed.
+
+    Its guarantee is `external`: others may vacuum it, and then its older versions are gone.
+
+    Args:
+        location: Folder or URI of the Delta table.
+    Raises:
+        NotFoundError: no Delta table there (table-missing).
+        FormatError: it needs a feature that can't be read here (feature-unsupported).
+        StateError: the name is taken (dataset-exists), or the location is a dataset already (location-taken): one that
+            is there, or a deleted one whose table we made, which `undrop_dataset` brings back.
+        InvalidInputError: reference-invalid, name-reserved, key-invalid.
+    """
+    namespace, short = _checked_name(lake.state(), name)
+    uri, delta_id, schema = identify_table(lake.storage, location, f"{namespace}.{short}")
+    _check_key(key, schema, location)
+    dataset = Dataset(
+        dataset_id=new_id(),
+        namespace=namespace,
+        name=short,
+        location=uri,
+        delta_id=delta_id,
+        key_columns=tuple(key),
+        guarantee="external",
+        description=description,
+        owner=lake.actor if owner is None else owner,
+        license=license,
+        created_at=datetime.now(UTC),
+    )
+    return _register(lake, dataset, "dataset.adopt", None)
+
+
+def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = False) -> list[DatasetInfo]:
+    """Return the datasets by name.
+
+    Args:
+        namespace: Only this one.
+        deleted: Only those that were deleted, instead of those that are there.
+    """
+    state = lake.state()
+    found = [
+        d
+        for d in state.all(Dataset)
+        if (d.deleted_at is not None) == deleted
+        and (namespace is None or d.namespace.casefold() == namespace.casefold())
+    ]
+    return [_info(state, d) for d in sorted(found, key=lambda d: d.full_name.casefold())]
+
+
+def show_dataset(lake: Lake, name: str) -> DatasetInfo:
+    """Return one dataset with its tags, milestones and children.
+
+    Raises:
+        NotFoundError: dataset-not-found, dataset-deleted.
+    """
+    state = lake.state()
+    return _info(state, find_dataset(state, _full(name)))
+
+
+def delete_dataset(lake: Lake, name: str, *, message: str | None = None) -> Dataset:
+    """Hide a dataset; its name keeps its numbering, published versions stay readable, `undrop_dataset` brings it back.
+
+    Raises:
+        NotFoundError: dataset-not-found, dataset-deleted.
+    """
+    full = _full(name)
+
+    def rule(state: State) -> tuple[Dataset, list[Decision]]:
+        dataset = replace(find_dataset(state, full), deleted_at=datetime.now(UTC))
+        left = replace(find_name(state, full), dataset_id=None)
+        return dataset, [Decision.put("dataset.delete", dataset), Decision.put("dataset.delete", left)]
+
+    return lake.ledger.decide(rule, message=message).result
+
+
+def undrop_dataset(lake: Lake, name: str) -> Dataset:
+    """Bring back the dataset of that name that was deleted last.
+
+    Raises:
+        NotFoundError: no deleted dataset had that name (dataset-not-found).
+        StateError: the name is in use again (dataset-exists), or the location is (location-taken).
+    """
+    full = _full(name)
+
+    def rule(state: State) -> tuple[Dataset, list[Decision]]:
+        _refuse_taken(state, full)
+        gone = [d for d in state.all(Dataset) if d.full_name.casefold() == full.casefold() and d.deleted_at is not None]
+        if not gone:
+            raise NotFoundError("dataset-not-found", f"No deleted dataset has the name {full!r}.", dataset=full)
+        dataset = replace(max(gone, key=lambda d: d.deleted_at or d.created_at), deleted_at=None)
+        _refuse_location(lake, state, dataset)
+        back = replace(find_name(state, full), dataset_id=dataset.dataset_id)
+        return dataset, [Decision.put("dataset.undrop", dataset), Decision.put("dataset.undrop", back)]
+
+    return lake.ledger.decide(rule).result
+
+
+def _register(lake: Lake, dataset: Dataset, action: str, run: str | None) -> Dataset:
+    def rule(state: State) -> tuple[Dataset, list[Decision]]:
+        # Spelt again: somebody may have made the namespace meanwhile, and its name is where the bytes of assets lie.
+        made = replace(dataset, namespace=_known_spelling(state, dataset.namespace))
+        _refuse_taken(state, made.full_name)
+        _refuse_location(lake, state, made)
+        known = state.get(Name, made.full_name.casefold())
+        name = Name(
+            full_name=made.full_name,
+            series=known.series if known else new_id(),
+            dataset_id=made.dataset_id,
+            last_version=known.last_version if known else 0,
+        )
+        return made, [Decision.put(action, made), Decision.put(action, name)]
+
+    return lake.ledger.decide(rule, run=run).result
+
+
+def _checked_name(state: State, name: str) -> tuple[str, str]:
+    namespace, short = parse_name(name)
+    return _known_spelling(state, check_namespace(namespace)), check_name(short)
+
+
+def _known_spelling(state: State, namespace: str) -> str:
+    """Return a namespace as the first of its datasets spells it: `Vision` and `vision` are one."""
+    same = [d for d in state.all(Dataset) if d.namespace.casefold() == namespace.casefold()]
+    return min(same, key=lambda d: d.created_at).namespace if same else namespace
+
+
+def _check_key(key: Sequence[str], schema: pa.Schema, what: str) -> None:
+    absent = [k for k in key if k not in schema.names]
+    if absent:
+        raise InvalidInputError(
+            "key-invalid", f"The key column {absent[0]!r} is no column of {what}. Columns: {', '.join(schema.names)}."
+        )
+    if len(set(key)) != len(key):
+        raise InvalidInputError("key-invalid", f"The key {', '.join(key)} of {what} names a column twice.")
+
+
+def _full(name: str) -> str:
+    return ".".join(parse_name(name))
+
+
+def _refuse_taken(state: State, full_name: str) -> None:
+    known = state.get(Name, full_name.casefold())
+    if known is not None and known.dataset_id is not None:
+        raise StateError(
+            "dataset-exists",
+            f"A dataset {known.full_name} exists already. Choose another name.",
+            dataset=known.full_name,
+        )
+
+
+def _refuse_location(lake: Lake, state: State, dataset: Dataset) -> None:
+    uri = table_uri(lake.storage, dataset.location)
+    if uri.startswith(lake.storage.uri("_system/")):
+        raise StateError("location-taken", f"{uri} belongs to the lakehouse itself.")
+    for other in state.all(Dataset):
+        if other.dataset_id == dataset.dataset_id or table_uri(lake.storage, other.location) != uri:
+            continue
+        if other.deleted_at is None:
+            raise StateError(
+                "location-taken", f"{uri} is the dataset {other.full_name} already; one location is one dataset."
+            )
+        if other.guarantee == "own":  # an adopted table is its owner's, and free again after the delete
+            raise StateError(
+                "location-taken",
+                f"{uri} is the deleted dataset {other.full_name}. "
+                f"Bring it back with: lakehouse dataset undrop {other.full_name}",
+            )
+
+
+def _info(state: State, dataset: Dataset) -> DatasetInfo:
+    name = find_name(state, dataset.full_name)
+    return DatasetInfo(
+        dataset=dataset,
+        latest_version=name.last_version,
+        tags=tags_of(state, name.series),
+        milestones=[
+            m.full_name
+            for m in state.all(Milestone)
+            if dataset.full_name.casefold() in {n.casefold() for n in m.members}
+        ],
+        children=[d.full_name for d in state.all(Dataset) if d.parent == dataset.dataset_id and d.deleted_at is None],
+    )

@@ -1,0 +1,162 @@
+"""Lineage: runs are recorded before their first commit; what made what is a projection of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+import pyarrow as pa
+
+from lakehouse.decisions import Dataset
+from lakehouse.errors import LakeError
+from lakehouse.facts import SCHEMAS
+from lakehouse.lake import Lake
+from lakehouse.snapshots import Snapshot
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution of a job. Used as a context: leaving it records success, or failure with the error.
+
+    Its row is written when it is made, before the job's first commit, and every commit carries its id.
+    """
+
+    lake: Lake
+    job: str
+    run: str
+    """The run's id: the job's name, the time, and a random part."""
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def output(self, dataset: Dataset, table_version: int) -> None:
+        """Note the newest table version that this run wrote."""
+        entry = {"dataset": dataset.full_name, "dataset_id": dataset.dataset_id, "table_version": table_version}
+        self.outputs = [o for o in self.outputs if o["dataset_id"] != dataset.dataset_id] + [entry]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is None:
+            self._record("finished")
+            return
+        # Only our own messages are known to hold no row values.
+        said = f"{error.kind}: {error.message}" if isinstance(error, LakeError) else type(error).__name__
+        self._record("failed", error=said)
+
+    def _record(self, event: Literal["started", "finished", "failed"], **values: str) -> None:
+        row = {
+            "run": self.run,
+            "event": event,
+            "at": datetime.now(UTC),
+            "job": self.job,
+            "actor": self.lake.actor,
+            "inputs": json.dumps(self.inputs),
+            "outputs": json.dumps(self.outputs),
+            "counts": json.dumps(self.counts),
+            **values,
+        }
+        self.lake.facts.append("runs", pa.Table.from_pylist([row], schema=SCHEMAS["runs"]), (f"{self.run}-{event}", 0))
+
+
+def start_run(
+    lake: Lake, job: str, *, parameters: Mapping[str, Any], inputs: Sequence[Snapshot] = (), source: str | None = None
+) -> Run:
+    """Record that a job starts, with what it reads, and return the run.
+
+    Args:
+        job: `ingest`, `features.image`, ...
+        parameters: JSON-compatible; never secrets, never row values.
+        inputs: The states that it reads.
+        source: Where data from outside the lakehouse comes from.
+    """
+    now = datetime.now(UTC)
+    run = Run(lake, job, f"{job}-{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}")
+    run.inputs = [
+        {"dataset": s.dataset.full_name, "dataset_id": s.dataset.dataset_id, "table_version": s.table_version}
+        for s in inputs
+    ]
+    known = dict(parameters) | ({"source": source} if source else {})
+    run._record("started", parameters=json.dumps(known, default=str), code_version=code_version())
+    return run
+
+
+def code_version() -> str:
+    """Return what runs: `$LAKEHOUSE_CODE_VERSION` if set (a commit of the user's own code), and our release."""
+    try:
+        release = version("lakehouse")
+    except PackageNotFoundError:
+        release = "source"
+    own = os.environ.get("LAKEHOUSE_CODE_VERSION")
+    return f"{own + ' ' if own else ''}lakehouse {release} python {platform.python_version()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One step of lineage: a run that read one state and wrote another."""
+
+    depth: int
+    """Steps from the state that was asked for; 1 is the nearest."""
+    run: str
+    job: str
+    input: str | None
+    """Reference of what was read (`ns.name@#3`); None when the data came from outside."""
+    output: str
+    """Reference of what was written."""
+    source: str | None
+    """Where data from outside came from."""
+
+
+def lineage(lake: Lake, reference: str, *, forward: bool = False) -> list[Edge]:
+    """Return what a state was made from, or (`forward`) what was made from it, nearest first.
+
+    A run belongs to a state when it wrote the dataset at or before that table version (backward), or read it at or
+    after (forward).
+
+    Raises:
+        NotFoundError: what the reference names does not exist.
+    """
+    start = lake.read(reference)
+    rows = lake.sql("select * from lake.lineage").to_arrow_table().to_pylist()
+    edges: list[Edge] = []
+    seen: set[tuple[str, str, str | None]] = set()
+    front = [(start.dataset.dataset_id, start.table_version)]
+    depth = 0
+    while front:
+        depth += 1
+        following = []
+        for dataset_id, table_version in front:
+            for row in rows:
+                here, there = ("input", "output") if forward else ("output", "input")
+                at = row[f"{here}_table_version"]
+                if (
+                    row[f"{here}_dataset_id"] != dataset_id
+                    or at is None
+                    or (at < table_version if forward else at > table_version)
+                ):
+                    continue
+                step = (row["run"], row["output_dataset_id"], row["input_dataset_id"])
+                if step in seen:
+                    continue
+                seen.add(step)
+                edges.append(_edge(depth, row))
+                if row[f"{there}_dataset_id"] is not None:
+                    following.append((row[f"{there}_dataset_id"], row[f"{there}_table_version"]))
+        front = following
+    return edges
+
+
+def _edge(depth: int, row: Mapping[str, Any]) -> Edge:
+    def ref(side: str) -> str | None:
+        return None if row[f"{side}_dataset"] is None else f"{row[f'{side}_dataset']}@#{row[f'{side}_table_version']}"
+
+    return Edge(depth, row["run"], row["job"], ref("input"), ref("output") or "", row.get("source"))

@@ -1,0 +1,193 @@
+"""Versions: publish an immutable, numbered state of a dataset; movable tags on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
+from lakehouse.errors import NotFoundError, StateError
+from lakehouse.lake import Lake
+from lakehouse.ledger import State
+from lakehouse.metrics import combine, measure
+from lakehouse.proof import prove_files
+from lakehouse.references import check_tag, parse, parse_name
+from lakehouse.resolution import find_name, published_at, tags_of, versions_of
+from lakehouse.snapshots import Snapshot
+
+DEFAULT_DATA_TAG = "DRAFT"
+
+
+def publish(
+    lake: Lake, reference: str, *, data_tag: str = DEFAULT_DATA_TAG, message: str | None = None, run: str | None = None
+) -> DatasetVersion:
+    """Make a state of a dataset its next published version: numbered, pinned, never changing.
+
+    Before that, the files that the last version did not prove are checked, and the metrics of what changed since
+    are added to its own: the cost follows the change. The version itself is one row in one commit.
+
+    Args:
+        reference: The dataset (its head), or one of its states: `photos`, `photos@#57`.
+        data_tag: DRAFT, REVIEWED, FINAL or your own word.
+    Raises:
+        NotFoundError: what the reference names does not exist.
+        StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
+            meanwhile (dataset-replaced).
+        StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
+    """
+    check_tag(data_tag)
+    snapshot = lake.read(reference)
+    previous = _newest(lake, snapshot.dataset)
+    prove_files(snapshot, set() if previous is None else set(previous.file_list.table.column("path").to_pylist()))
+    _store_metrics(lake, snapshot, previous)
+    full_name, count = snapshot.dataset.full_name, snapshot.num_rows
+
+    def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
+        name = find_name(state, full_name)
+        if name.dataset_id != snapshot.dataset.dataset_id:
+            raise StateError(
+                "dataset-replaced", f"{full_name} was deleted or made anew while it was published.", dataset=full_name
+            )
+        if state.get(Tag, f"{name.series}/{data_tag.casefold()}") is not None:
+            raise StateError(
+                "tag-taken", f"{data_tag!r} is a movable tag of {full_name}; tags and data tags share one space."
+            )
+        version = DatasetVersion(
+            series=name.series,
+            number=name.last_version + 1,
+            dataset_id=snapshot.dataset.dataset_id,
+            full_name=full_name,
+            table_version=snapshot.table_version,
+            data_tag=_known_case(state, data_tag),
+            message=message or "",
+            rows=count,
+            files=len(snapshot.file_list),
+            bytes=snapshot.file_list.bytes,
+            committed_at=snapshot.created_at,
+            created_at=datetime.now(UTC),
+            created_by=lake.actor,
+            run=run,
+        )
+        raised = replace(name, last_version=version.number)
+        return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised)]
+
+    return lake.ledger.decide(rule, run=run, message=message).result
+
+
+def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
+    """Point a movable tag at the published version that a reference names.
+
+    Args:
+        reference: `photos@v3`, `photos@latest`, `photos@FINAL`; a state that was never published is refused.
+    Raises:
+        InvalidInputError: tag-invalid, tag-reserved.
+        NotFoundError: what the reference names does not exist.
+        StateError: the state is not published (version-not-published); the word is a data tag (tag-taken).
+    """
+    check_tag(tag)
+    ref = parse(reference)
+    found = lake.resolve(ref)
+    version = found.version
+    if version is None:
+        raise StateError(
+            "version-not-published",
+            f"{ref} is no published version; tags name versions. Publish it, or name one: {ref.name}@latest.",
+        )
+    chosen = version
+
+    def rule(state: State) -> tuple[Tag, list[Decision]]:
+        used = {v.data_tag.casefold() for v in versions_of(state, chosen.series)} | {d.key for d in state.all(DataTag)}
+        if tag.casefold() in used:
+            raise StateError(
+                "tag-taken", f"{tag!r} is a data tag; tags and data tags share one space. Choose another word.", tag=tag
+            )
+        value = Tag(series=chosen.series, name=tag, number=chosen.number)
+        return value, [Decision.put("tag.set", value)]
+
+    return lake.ledger.decide(rule).result
+
+
+def remove_tag(lake: Lake, name: str, tag: str) -> Tag:
+    """Remove a movable tag; the version that it named stays.
+
+    Raises:
+        NotFoundError: dataset-not-found, or no such tag (tag-not-found).
+    """
+    full = ".".join(parse_name(name))
+
+    def rule(state: State) -> tuple[Tag, list[Decision]]:
+        found = state.get(Tag, f"{find_name(state, full).series}/{tag.casefold()}")
+        if found is None:
+            raise NotFoundError("tag-not-found", f"{full} has no tag {tag!r}.", dataset=full, tag=tag)
+        return found, [Decision.remove("tag.remove", found)]
+
+    return lake.ledger.decide(rule).result
+
+
+def list_tags(lake: Lake, name: str) -> dict[str, int]:
+    """Return a dataset's movable tags: {tag: version number}.
+
+    Raises:
+        NotFoundError: dataset-not-found.
+    """
+    state = lake.state()
+    return tags_of(state, find_name(state, ".".join(parse_name(name))).series)
+
+
+def list_versions(lake: Lake, name: str) -> list[DatasetVersion]:
+    """Return a dataset's published versions, newest first.
+
+    Raises:
+        NotFoundError: dataset-not-found.
+    """
+    state = lake.state()
+    return list(versions_of(state, find_name(state, ".".join(parse_name(name))).series))[::-1]
+
+
+def _known_case(state: State, data_tag: str) -> str:
+    known = state.get(DataTag, data_tag.casefold())
+    return known.name if known else data_tag
+
+
+def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
+    """Return the newest published version of this very table, to measure the change against."""
+    state = lake.state()
+    name = state.get(Name, dataset.full_name.casefold())
+    own = [v for v in versions_of(state, name.series) if v.dataset_id == dataset.dataset_id] if name else []
+    if not own:
+        return None
+    newest = max(own, key=lambda v: v.number)
+    try:
+        return lake.read(f"{dataset.full_name}@v{newest.number}")
+    except NotFoundError:  # an adopted table whose owner cleaned it: everything counts as new
+        return None
+
+
+def _store_metrics(lake: Lake, snapshot: Snapshot, previous: Snapshot | None) -> None:
+    """Store the metrics of a state, from those of the last version and what changed since."""
+    if published_at(lake.state(), snapshot.dataset.dataset_id, snapshot.table_version) is not None:
+        return
+    known = None if previous is None else _stored(lake, previous)
+    new, old = (set() if s is None else set(s.file_list.table.column("path").to_pylist()) for s in (snapshot, previous))
+    if previous is None or known is None or previous.schema != snapshot.schema or new.isdisjoint(old):
+        rows = measure(snapshot)
+    else:
+        rows = combine([(1, known), (1, measure(snapshot.only(new - old))), (-1, measure(previous.only(old - new)))])
+    count = rows.num_rows
+    rows = rows.append_column("dataset_id", pa.array([snapshot.dataset.dataset_id] * count, pa.string()))
+    rows = rows.append_column("table_version", pa.array([snapshot.table_version] * count, pa.int64()))
+    lake.facts.append("metrics", rows, (f"metrics-{snapshot.dataset.dataset_id}-{snapshot.table_version}", 0))
+
+
+def _stored(lake: Lake, snapshot: Snapshot) -> pa.Table | None:
+    facts = lake.facts.snapshot("metrics")
+    if facts is None:
+        return None
+    where = f"dataset_id = '{snapshot.dataset.dataset_id}' and table_version = {snapshot.table_version}"
+    rows = facts.to_arrow(columns=["split", "name", "label", "value"], where=where)
+    return rows if rows.num_rows else None
+
+
+__all__ = ["DEFAULT_DATA_TAG", "list_tags", "list_versions", "publish", "remove_tag", "set_tag"]

@@ -1,0 +1,97 @@
+"""Lineage: every run is recorded before it writes, and each state is traced both ways."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+import catalog
+from lakehouse.errors import NotFoundError, StateError
+from lakehouse.lake import Lake
+from lakehouse.tables import Table
+from tests.support.lakes import make_table
+
+SCHEMA = pa.schema([("id", pa.int64())])
+
+
+def step(lake: Lake, job: str, source: Table, target: Table) -> str:
+    """Run a job that reads one table and writes another; return its id."""
+    with catalog.start_run(lake, job, parameters={"x": 1}, inputs=[lake.read(source.name)]) as run:
+        commit = target.append(pa.table({"id": [1]}), run=run.run)
+        run.output(target.dataset, commit.table_version)
+    return run.run
+
+
+def runs(lake: Lake) -> list[dict[str, object]]:
+    """Return what is known of the runs."""
+    found: list[dict[str, object]] = lake.sql("select * from lake.runs").to_arrow_table().to_pylist()
+    return found
+
+
+def test_run_is_recorded_first(photos: Table, lake: Lake) -> None:
+    """A run is there as running before it has done anything, and as succeeded with its outputs afterwards."""
+    with catalog.start_run(lake, "job", parameters={"a": [1]}, inputs=[lake.read("photos")], source="disk") as run:
+        [row] = runs(lake)
+        assert (row["run"], row["status"], row["actor"]) == (run.run, "running", "tester")
+        run.counts["items"] = 3
+        run.output(photos.dataset, 7)
+        run.output(photos.dataset, 8)
+    [row] = runs(lake)
+    assert row["status"] == "succeeded"
+    assert json.loads(str(row["parameters"])) == {"a": [1], "source": "disk"}
+    assert json.loads(str(row["counts"])) == {"items": 3}
+    assert [o["table_version"] for o in json.loads(str(row["outputs"]))] == [8]
+    assert "python" in str(row["code_version"])
+
+
+def test_failed_run(lake: Lake) -> None:
+    """A failure is recorded: our own message, but of a foreign error only its type, which may hold row values."""
+    for error in (StateError("some-kind", "What happened."), ValueError("row 7 has the secret 42")):
+        with pytest.raises(type(error)), catalog.start_run(lake, "job", parameters={}):
+            raise error
+    said = sorted(str(row["error"]) for row in runs(lake))
+    assert said == ["ValueError", "some-kind: What happened."]
+    assert {row["status"] for row in runs(lake)} == {"failed"}
+
+
+def test_a_run_resumed_to_success_has_no_error(lake: Lake) -> None:
+    """A run that failed and was resumed shows no error once it has succeeded."""
+    with pytest.raises(ValueError, match="no"), catalog.start_run(lake, "job", parameters={}) as run:
+        raise ValueError("no")
+    with catalog.Run(lake, "job", run.run):
+        pass
+    assert [(row["status"], row["error"]) for row in runs(lake)] == [("succeeded", None)]
+
+
+def test_both_ways(photos: Table, lake: Lake) -> None:
+    """From a derived state back to its source, nearest first, and from the source forward to all that came of it."""
+    features, labels = (make_table(lake, name, SCHEMA) for name in ("features", "labels"))
+    first = step(lake, "features", photos, features)
+    second = step(lake, "labels", features, labels)
+    back = catalog.lineage(lake, "labels")
+    assert [(e.depth, e.run, e.input, e.output) for e in back] == [
+        (1, second, "main.features@#1", "main.labels@#1"),
+        (2, first, "main.photos@#1", "main.features@#1"),
+    ]
+    forward = catalog.lineage(lake, "photos@#1", forward=True)
+    assert [(e.depth, e.run) for e in forward] == [(1, first), (2, second)]
+    assert catalog.lineage(lake, "photos") == []
+    assert catalog.lineage(lake, "labels@#0") == []
+
+
+def test_cycle_ends(photos: Table, lake: Lake) -> None:
+    """Two datasets that are made from each other in turn do not send the search round for ever."""
+    other = make_table(lake, "other", photos.schema())
+    for source, target in ((photos, other), (other, photos), (photos, other)):
+        with catalog.start_run(lake, "job", parameters={}, inputs=[lake.read(source.name)]) as run:
+            commit = target.append(pa.table({"id": [1], "label": ["x"]}), run=run.run)
+            run.output(target.dataset, commit.table_version)
+    assert {e.run for e in catalog.lineage(lake, "other")} == {row["run"] for row in runs(lake)}
+
+
+def test_unknown(lake: Lake) -> None:
+    """Lineage of what does not exist is an error."""
+    with pytest.raises(NotFoundError):
+        catalog.lineage(lake, "nothing")

@@ -1,0 +1,7 @@
+"""Ingest: from files to rows and assets."""
+
+from jobs.ingest.assets import ASSET_SCHEMA, asset_id
+from jobs.ingest.run import IngestReport, ingest
+from jobs.ingest.tabular import TableOptions
+
+__all__ = ["ASSET_SCHEMA", "IngestReport", "TableOptions", "asset_id", "ingest"]

@@ -1,0 +1,116 @@
+"""Parquet: row groups streamed as typed chunks; only casts that keep every value, the others become rejects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.ingest.csv_types import cast_rows
+from jobs.ingest.findings import Finding, Severity
+from jobs.ingest.table_schema import declared_types, storable, target_schema
+from jobs.ingest.table_values import CHUNK_ROWS, Chunk, Misfit, TableOptions, cut, refuse_repeated
+from lakehouse.errors import InvalidInputError
+
+
+class ParquetOrigin:
+    """Typed chunks of a Parquet file.
+
+    Raises:
+        InvalidInputError: 0 bytes (empty-file), not readable as Parquet (parquet-corrupt), a column that Delta can't
+            hold (unsupported-type), a type that can't become the declared one (schema-type-change), and what
+            `target_schema` and `declared_types` refuse.
+    """
+
+    def __init__(
+        self, path: Path, options: TableOptions, schema: pa.Schema | None, *, evolve: bool, partial: bool = False
+    ) -> None:
+        self._path = path
+        self.findings: list[Finding] = []
+        if path.stat().st_size == 0:
+            raise InvalidInputError("empty-file", f"{path} has 0 bytes.")
+        with _readable(path), pq.ParquetFile(path) as file:
+            self._source = file.schema_arrow
+            if file.metadata.num_rows == 0:
+                detail = f"0 rows, {len(self._source)} columns"
+                self.findings.append(Finding("no_rows", Severity.WARNING, detail))
+        refuse_repeated(self._source.names, path)
+        declared = declared_types(options.types, self._source.names, path)
+        natural = {column.name: storable(column.type, column.name) for column in self._source}
+        self.schema = target_schema({**natural, **declared}, schema, evolve=evolve, partial=partial, path=path)
+        for name, plain in natural.items():
+            target = self.schema.field(name).type
+            if not _castable(plain, target) or declared.get(name, target) != target:
+                raise InvalidInputError(
+                    "schema-type-change",
+                    f"{path} does not fit the dataset: column {name!r} must be {target}, but is {plain} in the file. "
+                    "Convert it, or load it into another column or dataset.",
+                    column=name,
+                    expected=str(target),
+                    found=str(plain),
+                )
+
+    def chunks(self, schema: pa.Schema) -> Iterator[Chunk]:
+        """Yield all rows, cast to `schema`; their lines are row numbers from 1."""
+        wanted = pa.schema([f.with_nullable(True) for f in schema])
+        held = [name for name in schema.names if name in self._source.names]
+        # A name with a dot would be taken for a path into a struct.
+        columns = None if any("." in name for name in held) else held
+        row = 1
+        with _readable(self._path), pq.ParquetFile(self._path) as file:
+            for source in file.iter_batches(CHUNK_ROWS, columns=columns):
+                arrays, misfits = [], dict[int, Misfit]()
+                for column in wanted:
+                    if column.name not in held:
+                        arrays.append(pa.nulls(source.num_rows, column.type))
+                        continue
+                    array, failed = cast_rows(_plain(source.column(column.name)), column.type)
+                    arrays.append(array)
+                    reason = f"the value can't be held exactly as {column.type}"
+                    for bad in failed:
+                        misfits.setdefault(bad, Misfit(column.name, "overflow", reason))
+                yield Chunk(
+                    lines=pa.array(range(row, row + source.num_rows), pa.int64()),
+                    batch=pa.RecordBatch.from_arrays(arrays, schema=wanted),
+                    misfits=misfits,
+                    raw=partial(_raw, source),
+                )
+                row += source.num_rows
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _raw(source: pa.RecordBatch, row: int) -> str:
+    return cut(json.dumps(source.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False))
+
+
+def _castable(plain: pa.DataType, target: pa.DataType) -> bool:
+    """Whether values of `plain` may become `target`, each if it fits its range and precision."""
+    t = pa.types
+    ways: tuple[tuple[bool, bool], ...] = (
+        (t.is_integer(target), t.is_integer(plain) or t.is_floating(plain)),
+        (t.is_float32(target), t.is_integer(plain)),
+        (t.is_float64(target), t.is_integer(plain) or t.is_floating(plain)),
+        (t.is_decimal(target), t.is_integer(plain) or t.is_decimal(plain)),
+        (t.is_timestamp(target), t.is_date(plain) and not getattr(target, "tz", None)),
+        (t.is_nested(target), plain == storable(target, "")),
+    )
+    return plain == target or any(to and of for to, of in ways)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise InvalidInputError("parquet-corrupt", f"{path} can't be read as Parquet: {first}") from error

@@ -1,0 +1,231 @@
+"""Commands: `lakehouse dataset ...`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+
+import catalog
+from api.cli.call import call_of
+from api.cli.command import Message, Yes, command, commands, listed, open_lake
+from api.cli.output import (
+    Column,
+    ask_first,
+    note,
+    number,
+    plural,
+    print_record,
+    print_rows,
+    text,
+    version,
+    when,
+    words,
+)
+from catalog.datasets import DatasetInfo
+from jobs.ingest.table_schema import type_named
+from lakehouse.errors import InvalidInputError
+
+app = commands()
+dataset = commands("Create, list, show, delete and undrop datasets.")
+app.add_typer(dataset, name="dataset")
+
+
+def dataset_json(info: DatasetInfo) -> dict[str, Any]:
+    """Return the JSON form of a dataset."""
+    own = info.dataset
+    return {
+        "dataset": own.full_name,
+        "dataset_id": own.dataset_id,
+        "kind": own.kind,
+        "key": list(own.key_columns),
+        "latest_version": info.latest_version or None,
+        "tags": info.tags,
+        "milestones": info.milestones,
+        "children": info.children,
+        "owner": own.owner,
+        "license": own.license,
+        "description": own.description,
+        "guarantee": own.guarantee,
+        "location": own.location,
+        "created_at": own.created_at,
+        "deleted_at": own.deleted_at,
+    }
+
+
+def _print_dataset(ctx: typer.Context, info: DatasetInfo) -> None:
+    record = dataset_json(info)
+    own = info.dataset
+    lines = [
+        ("dataset", own.full_name),
+        ("kind", own.kind + (", adopted: others may vacuum it" if own.guarantee == "external" else "")),
+        ("key", words(own.key_columns)),
+        ("latest version", version(info.latest_version) or "none published"),
+        ("tags", words(f"{tag} -> v{n}" for tag, n in info.tags.items())),
+        ("milestones", words(info.milestones)),
+        ("derived", words(info.children)),
+        ("owner", own.owner),
+        ("license", own.license),
+        ("description", own.description),
+        ("location", own.location),
+        ("created", when(own.created_at)),
+        ("deleted", when(own.deleted_at)),
+    ]
+    print_record(call_of(ctx), record, lines)
+
+
+@command(
+    dataset,
+    "create",
+    example='dataset create shop.orders --columns "id:int64,name:string,price:decimal(10,2)" --key id',
+    python='catalog.create_dataset(lake, "shop.orders", schema, key=["id"])',
+)
+def create(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="[namespace.]name")],
+    columns: Annotated[str | None, typer.Option(metavar="NAME:TYPE,...", help="Columns and types.")] = None,
+    schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same as JSON: a list of {name, type, nullable}.")
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option(metavar="URI", help="Take this existing Delta table in place; nothing is copied.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(metavar="COLUMNS", help="Columns that identify a row: a,b.")] = None,
+    description: Annotated[str, typer.Option(help="What it is.")] = "",
+    owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
+    license: Annotated[str, typer.Option(help="Licence of the data, such as CC-BY-4.0.")] = "",
+) -> None:
+    """Make an empty dataset, or take an existing Delta table in place.
+
+    In Python the latter is catalog.adopt_dataset(lake, name, location).
+    """
+    given = [o for o, v in (("--columns", columns), ("--schema", schema), ("--location", location)) if v is not None]
+    if len(given) != 1:
+        raise InvalidInputError(
+            "option-invalid",
+            f"Give one of --columns, --schema and --location; {' and '.join(given) or 'none'} was given.",
+        )
+    lake = open_lake(ctx)
+    described: dict[str, Any] = {"description": description, "owner": owner, "license": license}
+    if location is not None:
+        made = catalog.adopt_dataset(lake, name, location, key=listed(key), **described)
+    else:
+        fields = parse_columns(columns) if columns is not None else read_schema(schema or Path())
+        made = catalog.create_dataset(lake, name, fields, key=listed(key), **described)
+    _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+
+
+@command(
+    dataset,
+    "list",
+    example="dataset list --namespace vision",
+    python='catalog.list_datasets(lake, namespace="vision")',
+)
+def list_(
+    ctx: typer.Context,
+    namespace: Annotated[str | None, typer.Option(help="Only this namespace.")] = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Those that were deleted instead.")] = False,
+) -> None:
+    """List the datasets."""
+    found = catalog.list_datasets(open_lake(ctx), namespace=namespace, deleted=deleted)
+    columns = [
+        Column("dataset"),
+        Column("kind"),
+        Column("latest_version", "latest", version),
+        Column("key", shown=words),
+        Column("owner"),
+        Column("deleted_at" if deleted else "created_at", "deleted" if deleted else "created", when),
+        Column("description"),
+    ]
+    empty = (
+        "No dataset was deleted." if deleted else "No datasets yet. Make one with: lakehouse ingest, or dataset create"
+    )
+    print_rows(call_of(ctx), [dataset_json(i) for i in found], columns, empty=empty)
+
+
+@command(dataset, "show", example="dataset show vision.photos", python='catalog.show_dataset(lake, "vision.photos")')
+def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Show a dataset with its tags, milestones and what was derived from it."""
+    _print_dataset(ctx, catalog.show_dataset(open_lake(ctx), name))
+
+
+@command(
+    dataset,
+    "delete",
+    example="dataset delete vision.photos --yes",
+    python='catalog.delete_dataset(lake, "vision.photos", message="replaced")',
+)
+def delete(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], message: Message = None, yes: Yes = False
+) -> None:
+    """Hide a dataset. Its versions stay readable, and `undrop` brings it back."""
+    lake = open_lake(ctx)
+    info = catalog.show_dataset(lake, name)
+    if not yes:
+        rows = lake.read(info.dataset.full_name).num_rows
+        kept = plural(info.latest_version, "published version") if info.latest_version else ""
+        ask_first(
+            call_of(ctx),
+            {"dataset": info.dataset.full_name, "rows": rows, "versions_kept": info.latest_version},
+            [("would hide", info.dataset.full_name), ("rows", number(rows)), ("stays readable", kept)],
+        )
+        return
+    gone = catalog.delete_dataset(lake, name, message=message)
+    print_record(
+        call_of(ctx), {"dataset": gone.full_name, "deleted_at": gone.deleted_at}, [("deleted", gone.full_name)]
+    )
+    note(f"Bring it back with: lakehouse dataset undrop {gone.full_name}")
+
+
+@command(
+    dataset, "undrop", example="dataset undrop vision.photos", python='catalog.undrop_dataset(lake, "vision.photos")'
+)
+def undrop(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Bring back the dataset of that name that was deleted last."""
+    lake = open_lake(ctx)
+    back = catalog.undrop_dataset(lake, name)
+    _print_dataset(ctx, catalog.show_dataset(lake, back.full_name))
+
+
+def parse_columns(given: str) -> pa.Schema:
+    """Return the schema that `a:int64,b:decimal(10,2)` names.
+
+    Raises:
+        InvalidInputError: a part that is not `name:type` (option-invalid), or an unknown type (type-unknown).
+    """
+    parts, depth = [""], 0
+    for letter in given:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    fields = []
+    for part in parts:
+        name, _, type_name = (p.strip() for p in part.partition(":"))
+        if not name or not type_name:
+            raise InvalidInputError("option-invalid", f"--columns: {part!r} is not name:type, such as id:int64.")
+        fields.append(pa.field(name, type_named(type_name, name)))
+    return pa.schema(fields)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Return the schema that a JSON file describes, in the form that `lakehouse show --output json` gives.
+
+    Raises:
+        InvalidInputError: the file is missing or has another form (schema-invalid), or an unknown type (type-unknown).
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        columns = entries["schema"] if isinstance(entries, dict) else entries
+        named = [(str(c["name"]), str(c["type"]), bool(c.get("nullable", True))) for c in columns]
+    except OSError as error:
+        raise InvalidInputError("schema-invalid", f"--schema: {path} can't be read: {text(error.strerror)}.") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InvalidInputError(
+            "schema-invalid", f"--schema: {path} is no JSON list of {{name, type, nullable}}, as `show` prints it."
+        ) from error
+    return pa.schema([pa.field(name, type_named(kind, name), nullable) for name, kind, nullable in named])

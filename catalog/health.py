@@ -10,11 +10,11 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 from catalog.lineage import code_version
-from catalog.pins import pins
 from lakehouse.decisions import Dataset, DatasetVersion, Format, Milestone, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake, connect
 from lakehouse.ledger import State
+from lakehouse.pins import pins
 from lakehouse.profiles import find_profile
 from lakehouse.snapshots import open_snapshot
 from lakehouse.storage import Storage

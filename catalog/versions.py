@@ -12,6 +12,7 @@ from lakehouse.errors import NotFoundError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
+from lakehouse.pins import refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
 from lakehouse.resolution import find_name, published_at, tags_of, versions_of
@@ -32,7 +33,7 @@ def publish(
         reference: The dataset (its head), or one of its states: `photos`, `photos@#57`.
         data_tag: DRAFT, REVIEWED, FINAL or your own word.
     Raises:
-        NotFoundError: what the reference names does not exist.
+        NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
             meanwhile (dataset-replaced).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
@@ -54,6 +55,7 @@ def publish(
             raise StateError(
                 "tag-taken", f"{data_tag!r} is a movable tag of {full_name}; tags and data tags share one space."
             )
+        refuse_condemned(state, snapshot.dataset.dataset_id, full_name, snapshot.table_version)
         version = DatasetVersion(
             series=name.series,
             number=name.last_version + 1,

@@ -8,6 +8,7 @@ values of rows: those must stay erasable.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cache
@@ -72,6 +73,8 @@ class Dataset(Value):
     """`external`: an adopted table, which others may vacuum."""
     parent: str | None = None
     """Id of the dataset that this one is derived from."""
+    copy_of: str | None = None
+    """Id of the adopted dataset whose published versions are copied here; such a copy has no name of its own."""
     description: str = ""
     owner: str = ""
     license: str = ""
@@ -126,6 +129,8 @@ class DatasetVersion(Value):
     """Time of the publication."""
     created_by: str = ""
     run: str | None = None
+    expired_at: datetime | None = None
+    """When it was given up by an explicit `expire`: it then pins nothing, and its number stays used."""
 
     @property
     def key(self) -> str:
@@ -172,6 +177,83 @@ class NamedSnapshot(Value):
     @property
     def key(self) -> str:
         return self.name.casefold()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease(Value):
+    """What a running reader holds: these states stay readable until it ends, or until the time when it must have."""
+
+    ENTITY = "lease"
+    name: str
+    """Id of the run, or a random one."""
+    members: tuple[Member, ...]
+    holder: str
+    """Who reads."""
+    created_at: datetime
+    expires_at: datetime
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor(Value):
+    """How far a job has read a dataset: this state and the changes after it stay, for its next run."""
+
+    ENTITY = "cursor"
+    job: str
+    target: str
+    """Id of the dataset that the job keeps up to date."""
+    dataset_id: str
+    """Id of the dataset that it reads."""
+    table_version: int
+    expires_at: datetime
+    """A job that did not come back by then reads everything again."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.job}/{self.target}/{self.dataset_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold(Value):
+    """A legal hold: nothing of the dataset may be erased, expired or cleaned up."""
+
+    ENTITY = "hold"
+    dataset_id: str
+    full_name: str
+    reason: str
+    created_at: datetime
+    created_by: str = ""
+
+    @property
+    def key(self) -> str:
+        return self.dataset_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condemned(Value):
+    """Which table versions of a dataset are given up: nothing may pin one any more, and their files go."""
+
+    ENTITY = "condemned"
+    dataset_id: str
+    before: int
+    """Every table version below this one is condemned ..."""
+    kept: tuple[int, ...]
+    """... but these, which something pinned when it was decided; ascending."""
+    decided_at: datetime
+
+    @property
+    def key(self) -> str:
+        return self.dataset_id
+
+    def covers(self, table_version: int) -> bool:
+        """Whether a table version is condemned."""
+        if table_version >= self.before:
+            return False
+        at = bisect_left(self.kept, table_version)
+        return at == len(self.kept) or self.kept[at] != table_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, Nam
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
+from lakehouse.pins import refuse_condemned
 from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
 from lakehouse.resolution import (
     Resolved,
@@ -238,7 +239,7 @@ class Lake:
         Raises:
             InvalidInputError: a bad name (name-invalid), a dataset given twice (member-repeated), a bad span (expires-invalid).
             StateError: the name is taken (snapshot-exists).
-            NotFoundError: a reference does not resolve.
+            NotFoundError: a reference does not resolve, or a clean-up was faster (version-folded).
         """
         check_snapshot_name(name)
         expires_at = _expiry(expires)
@@ -269,6 +270,8 @@ class Lake:
                 raise StateError(
                     "snapshot-exists", f"A snapshot named {name!r} exists already. Choose another name.", snapshot=name
                 )
+            for member in value.members:
+                refuse_condemned(state, member.dataset_id, member.full_name, member.table_version)
             return value, [Decision.put("snapshot.create", value)]
 
         return self.ledger.decide(rule, run=run, message=message).result

@@ -10,6 +10,7 @@ from typing import assert_never
 from lakehouse.decisions import Dataset, DatasetVersion, Member, Milestone, MilestoneVersion, Name, NamedSnapshot, Tag
 from lakehouse.errors import NotFoundError, StateError, suggest
 from lakehouse.ledger import State
+from lakehouse.pins import refuse_condemned
 from lakehouse.references import (
     AsOf,
     Head,
@@ -80,7 +81,8 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted, version-not-found, tag-not-found, milestone-not-found,
             snapshot-not-found, not-a-member, before-first-commit, version-folded.
-        StateError: the snapshot expired (snapshot-expired), the milestone version is archived (milestone-archived).
+        StateError: the version or the snapshot expired (version-expired, snapshot-expired), the milestone version is
+            archived (milestone-archived).
     """
     name, selector = find_name(state, ref.name), ref.selector
     match selector:
@@ -88,10 +90,12 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
             return Resolved(ref, find_dataset(state, ref.name), None, None)
         case TableVersion(number):
             dataset = find_dataset(state, ref.name)
+            refuse_condemned(state, dataset.dataset_id, dataset.full_name, number)
             return Resolved(ref, dataset, number, published_at(state, dataset.dataset_id, number))
         case AsOf(time):
             dataset = find_dataset(state, ref.name)
             number = _version_at(storage, dataset, time)
+            refuse_condemned(state, dataset.dataset_id, dataset.full_name, number)
             return Resolved(ref, dataset, number, published_at(state, dataset.dataset_id, number))
         case Latest() | Version() | Named():
             return _published(state, ref, _choose_version(state, name, selector))
@@ -111,7 +115,11 @@ def versions_of(state: State, series: str) -> Iterator[DatasetVersion]:
 
 def published_at(state: State, dataset_id: str, table_version: int) -> DatasetVersion | None:
     """Return the newest published version of a table version, if there is one."""
-    found = [v for v in state.all(DatasetVersion) if v.dataset_id == dataset_id and v.table_version == table_version]
+    found = [
+        v
+        for v in state.all(DatasetVersion)
+        if v.dataset_id == dataset_id and v.table_version == table_version and v.expired_at is None
+    ]
     return max(found, key=lambda v: v.number, default=None)
 
 
@@ -152,7 +160,7 @@ def _choose_version(state: State, name: Name, selector: Latest | Version | Named
     if tag is not None:
         return find_version(state, name, tag.number)
     published = list(versions_of(state, name.series))
-    carrying = [v for v in published if v.data_tag.casefold() == selector.name.casefold()]
+    carrying = [v for v in published if v.data_tag.casefold() == selector.name.casefold() and v.expired_at is None]
     if carrying:
         return max(carrying, key=lambda v: v.number)
     known = [*tags_of(state, name.series), *{v.data_tag for v in published}, "head", "latest"]
@@ -270,6 +278,14 @@ def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
 
 
 def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
+    if version.expired_at is not None:
+        raise StateError(
+            "version-expired",
+            f"{version.full_name}@v{version.number} was expired on {version.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
+            f"kept. Newer versions: lakehouse log {version.full_name}",
+            dataset=version.full_name,
+            version=version.number,
+        )
     dataset = state.get(Dataset, version.dataset_id)
     assert dataset is not None, "the ledger never forgets a dataset that has versions"
     return Resolved(ref, dataset, version.table_version, version)

@@ -1,0 +1,100 @@
+"""Pins: what keeps a state readable - published versions, milestones, named snapshots, leases - from the ledger alone.
+
+A clean-up condemns what nothing pins, and whatever pins a state refuses a condemned one. Both are decisions on the
+same ledger, so of a pin and a clean-up that race one is validated on top of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from lakehouse.decisions import Condemned, Cursor, DatasetVersion, Hold, Lease, MilestoneVersion, NamedSnapshot
+from lakehouse.errors import NotFoundError
+from lakehouse.ledger import State
+
+SKEW = timedelta(minutes=5)
+"""A clean-up honours what expired so recently: the clocks of two machines differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One promise that a state stays readable."""
+
+    dataset_id: str
+    table_version: int
+    pinned_by: str
+    """`main.photos@v3`, `milestone main.spring/v2`, `snap:run-20-nov` or `lease ...`, as in the view `pins`."""
+    reference: str
+    """A reference that resolves through this pin; of a lease, one by table version."""
+
+
+def pins(state: State, now: datetime | None = None) -> Iterator[Pin]:
+    """Iterate over everything that is pinned; what expired or was archived pins nothing.
+
+    Args:
+        now: Time at which expiry is judged; None means the present.
+    """
+    at = now or datetime.now(UTC)
+    for v in state.all(DatasetVersion):
+        if v.expired_at is None:
+            name = f"{v.full_name}@v{v.number}"
+            yield Pin(v.dataset_id, v.table_version, name, name)
+    for m in state.all(MilestoneVersion):
+        if m.status != "Archived":
+            name = f"{m.full_name}/v{m.number}"
+            for member in m.members:
+                reference = f"{member.full_name}@{name}"
+                yield Pin(member.dataset_id, member.table_version, f"milestone {name}", reference)
+    for s in state.all(NamedSnapshot):
+        if s.expires_at is None or s.expires_at > at:
+            for member in s.members:
+                reference = f"{member.full_name}@snap:{s.name}"
+                yield Pin(member.dataset_id, member.table_version, f"snap:{s.name}", reference)
+    for lease in state.all(Lease):
+        if lease.expires_at > at:
+            for member in lease.members:
+                reference = f"{member.full_name}@#{member.table_version}"
+                yield Pin(member.dataset_id, member.table_version, f"lease {lease.name}", reference)
+
+
+def pinned_versions(state: State, dataset_id: str) -> list[int]:
+    """Return the table versions of a dataset that a clean-up must keep one by one, ascending."""
+    return sorted({p.table_version for p in pins(state, datetime.now(UTC) - SKEW) if p.dataset_id == dataset_id})
+
+
+def needed_from(state: State, dataset_id: str) -> tuple[int, str] | None:
+    """Return the oldest version from which a job still reads the changes of a dataset, and which job; None for none."""
+    late = datetime.now(UTC) - SKEW
+    found = [(c.table_version, c.job) for c in state.all(Cursor) if c.dataset_id == dataset_id and c.expires_at > late]
+    return min(found, default=None)
+
+
+def held(state: State, dataset_id: str) -> Hold | None:
+    """Return the legal hold on a dataset, if there is one."""
+    return state.get(Hold, dataset_id)
+
+
+def is_condemned(state: State, dataset_id: str, table_version: int) -> bool:
+    """Whether a table version was given up by a clean-up: its files are gone, or going."""
+    found = state.get(Condemned, dataset_id)
+    return found is not None and found.covers(table_version)
+
+
+def refuse_condemned(state: State, dataset_id: str, full_name: str, table_version: int) -> None:
+    """Refuse a state that a clean-up has given up; every decision that pins a state calls this in its rule.
+
+    Raises:
+        NotFoundError: it is condemned (version-folded).
+    """
+    found = state.get(Condemned, dataset_id)
+    if found is None or not found.covers(table_version):
+        return
+    raise NotFoundError(
+        "version-folded",
+        f"{full_name} no longer has its table version {table_version}: it was cleaned up on "
+        f"{found.decided_at:%Y-%m-%d}, since nothing pinned it. What is left: lakehouse log {full_name}",
+        dataset=full_name,
+        version=table_version,
+    )

@@ -57,7 +57,10 @@ _HOPELESS = re.compile(r"unsupported table features|denied|forbidden|\b403\b|no 
 _TRANSIENT = re.compile(
     r"conflict|concurrent|already exists|timeout|timed out|connection|connect error|error sending request|\bdns\b"
     r"|transport|\b50[0234]\b|slow ?down"
+    # The log was folded under a handle that had been opened before.
+    r"|invalid table version|found gap|invalid checkpoint"
 )
+_GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing")
 
 
 def worth_retrying(error: Exception) -> bool:
@@ -68,6 +71,11 @@ def worth_retrying(error: Exception) -> bool:
     if _HOPELESS.search(text):
         return False
     return isinstance(error, CommitFailedError) or _TRANSIENT.search(text) is not None
+
+
+def missed_files(error: Exception) -> bool:
+    """Whether an attempt failed for a file that was gone: fine if the table went on meanwhile and was cleaned up."""
+    return _GONE.search(f"{getattr(error, 'kind', '')} {error}".lower()) is not None
 
 
 def backoff(attempt: int) -> None:

@@ -59,6 +59,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         {"dataset_id": _TEXT, "table_version": _INT, "split": _TEXT, "name": _TEXT, "value": pa.float64()},
         {"label": _TEXT},
     ),
+    # Commits of datasets whose log entries were folded away, as the log shows them.
+    "commits": _schema(
+        {"dataset_id": _TEXT, "table_version": _INT, "created_at": _TIME, "operation": _TEXT},
+        {"rows_added": _INT, "rows_removed": _INT, "user": _TEXT, "message": _TEXT, "run": _TEXT, "rows_updated": _INT},
+    ),
 }
 
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _FSSPEC = {"gs": ("gcsfs", "gs"), "az": ("adlfs", "az")}
+_DELETED_AT_ONCE = 1_000
 _forked = False
 
 
@@ -337,14 +339,24 @@ class Storage:
                 for entry in chunk:
                     yield _info(entry)
 
-    def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; one that is gone already is fine."""
+    def delete(self, keys: Sequence[str], uri: str | None = None) -> None:
+        """Delete objects, many at once; one that is gone already is fine.
+
+        Args:
+            uri: What the keys are relative to: another folder or bucket; None means the root.
+        """
+        if not keys or (self.is_local and uri is None and not Path(self.root).is_dir()):
+            return
         with translated(f"deleting {len(keys)} objects"):
-            for key in keys:
+            store = self.store(uri)
+            for start in range(0, len(keys), _DELETED_AT_ONCE):
+                chunk = list(keys[start : start + _DELETED_AT_ONCE])
                 try:
-                    obstore.delete(self.store(), key)
-                except FileNotFoundError:
-                    continue
+                    obstore.delete(store, chunk)
+                except FileNotFoundError:  # a folder gives up at the first that is gone
+                    for key in chunk:
+                        with suppress(FileNotFoundError):
+                            obstore.delete(store, key)
 
     # -- proof --------------------------------------------------------------------------------------------------
 

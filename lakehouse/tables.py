@@ -18,12 +18,13 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from lakehouse import merging
-from lakehouse.commits import DATA_PROPERTIES, backoff, own_commit, worth_retrying
+from lakehouse.commit_log import read_log
+from lakehouse.commits import DATA_PROPERTIES, backoff, missed_files, own_commit, worth_retrying
 from lakehouse.datafiles import DataFile, engine_properties, inspect_file, write_files
 from lakehouse.decisions import Dataset
 from lakehouse.delta import list_files, open_delta, refuse_foreign, table_schema
 from lakehouse.errors import ConflictError, InvalidInputError, LakeError, translated
-from lakehouse.history import LogEntry, find_transaction, read_log
+from lakehouse.history import LogEntry, find_transaction
 from lakehouse.predicates import check_agreement, not_evaluated, to_delta_predicate, unsupported
 from lakehouse.readers import arrow as arrow_reader
 from lakehouse.schema import added_fields, fit, refuse_missing, to_reader
@@ -301,7 +302,7 @@ class Table:
 
         Times never go backwards, whatever the writers' clocks said: a commit is at least as late as the one before.
         """
-        return read_log(self._storage, self.dataset.location, self.version(), limit)
+        return read_log(self._storage, self.dataset, self.version(), limit)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -370,7 +371,7 @@ class Table:
             landed: Makes the result from the version that the commit got.
         """
         app, number = txn or (f"{run or 'write'}-{uuid4().hex}", 0)
-        deadline, tries, attempted = time.monotonic() + PATIENCE_S, 0, False
+        deadline, tries, attempted, base = time.monotonic() + PATIENCE_S, 0, False, -1
         while True:
             try:
                 table = self.open()
@@ -378,15 +379,18 @@ class Table:
                     return landed(self._find(table, app, number))
                 if seen := self._seen(table, txn):
                     return seen
-                attempted = True
+                attempted, base = True, table.version()
                 done = attempt(table, number, app)
                 if done is not None:
                     return done
                 table.update_incremental()
-                return landed(self._find(table, app, number))
+                if self._has(table, app, number):
+                    return landed(self._find(table, app, number))
+                # The log was folded while this commit was on its way: it lies in a gap that no reader looks at.
             except (DeltaError, OSError, LakeError) as error:
                 late = time.monotonic() > deadline
-                if not attempted or late or not worth_retrying(error):
+                again = worth_retrying(error) or (missed_files(error) and self.version() > base)
+                if not attempted or late or not again:
                     if late and not isinstance(error, LakeError):
                         raise ConflictError(
                             "table-busy",

@@ -80,7 +80,7 @@ def test_times(lake: Lake) -> None:
         if number and log[number - 1] < time:
             before = lake.resolve(Reference("ns", "photos", AsOf(time - timedelta(microseconds=1))))
             assert before.table_version == number - 1
-    assert lake.read(f"ns.photos@{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}".replace("Z", "+00:00")).num_rows >= 0
+    assert lake.read(f"ns.photos@{datetime.now(UTC).isoformat()}").num_rows >= 0
 
 
 MISTAKES = [

@@ -1,0 +1,56 @@
+"""The log of a dataset as people read it: the commits of its Delta log, and before them those that were folded away.
+
+Folding projects each commit into the fact table `commits` before its log entry goes (`folding.record`), with the time
+that the log shows. A commit that is there twice is the same twice: two clean-ups may have recorded it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from lakehouse.decisions import Dataset, system_dataset
+from lakehouse.errors import NotFoundError
+from lakehouse.history import LogEntry, in_order, read_tail
+from lakehouse.logfiles import list_log
+from lakehouse.readers.duck import literal
+from lakehouse.snapshots import open_snapshot
+from lakehouse.storage import Storage
+
+COMMITS = "commits"
+"""The fact table of folded commits."""
+_COLUMNS = [f.name for f in fields(LogEntry)]
+_LOOK_BACK = 64
+"""Commits read before the oldest one asked for: a commit is at least as late as those."""
+
+
+def read_log(storage: Storage, dataset: Dataset, newest: int, limit: int | None = None) -> list[LogEntry]:
+    """Return the commits of a dataset, newest first; at most `limit`.
+
+    Times never go backwards, whatever the writers' clocks said: a commit is at least as late as the one before.
+    Versions are those of the log's file names: `DeltaTable.history` counts down from the newest, and is wrong below
+    a gap or a commit without commit info, which the protocol allows. An adopted table lacks what others cleaned away.
+
+    Args:
+        newest: Table version to begin with.
+    """
+    first = 0 if limit is None else newest - limit + 1
+    folded = folded_commits(storage, dataset.dataset_id, first - _LOOK_BACK, newest)
+    last = folded[-1].table_version if folded else first - _LOOK_BACK - 1
+    if limit is None:
+        versions = [v for v in list_log(storage, dataset.location).entries if last < v <= newest]
+    else:
+        versions = list(range(max(last + 1, 0), newest + 1))
+    tail = in_order(read_tail(storage, dataset.location, versions), folded[-1].created_at if folded else None)
+    return [e for e in (*folded, *tail) if e.table_version >= first][::-1]
+
+
+def folded_commits(storage: Storage, dataset_id: str, first: int, last: int) -> list[LogEntry]:
+    """Return the commits from one table version to another (inclusive) that were folded away, oldest first."""
+    try:
+        facts = open_snapshot(storage, system_dataset(COMMITS), f"system.{COMMITS}", None, None)
+    except NotFoundError:  # nothing was ever folded
+        return []
+    where = f"dataset_id = {literal(dataset_id)} and table_version between {first} and {last}"
+    rows = facts.to_arrow(_COLUMNS, where).to_pylist()
+    known = {row["table_version"]: LogEntry(**row) for row in rows}
+    return [known[v] for v in sorted(known)]

@@ -17,7 +17,7 @@ from lakehouse.ledger import State
 from lakehouse.references import check_name, check_namespace, parse_name
 from lakehouse.resolution import find_dataset, find_name, tags_of
 from lakehouse.schema import plain_schema
-from lakehouse.tables import create_table, identify_table
+from lakehouse.creation import create_table, identify_table
 
 Kind = Literal["table", "assets", "features"]
 

@@ -50,6 +50,8 @@ class DataFile:
     """Statistics as the Delta log has them (Delta protocol, "Per-file Statistics")."""
     modified: int
     """Milliseconds since the epoch; equal for all files of one write, so that they keep their order."""
+    stored: int | None = None
+    """When the store got it, if that may be long before `modified`; milliseconds since the epoch."""
 
 
 def write_files(
@@ -177,7 +179,9 @@ def inspect_file(storage: Storage, location: str, path: str, schema: pa.Schema) 
     if path.startswith("/") or "://" in path or ".." in path.split("/"):
         raise InvalidInputError("path-invalid", f"{path!r} leads out of the table's folder. Give a path inside it.")
     uri = table_uri(storage, location).removeprefix("file://")
-    with translated(f"reading the footer of {path}", path=path), storage.filesystem(uri).open(f"{uri}/{path}") as file:
+    files = storage.filesystem(uri)
+    with translated(f"reading the footer of {path}", path=path), files.open(f"{uri}/{path}") as file:
+        stored = int(files.modified(f"{uri}/{path}").timestamp() * 1000)
         parquet = pq.ParquetFile(file)
         found, footer = parquet.schema_arrow, parquet.metadata
         size = int(file.seek(0, 2))
@@ -196,7 +200,7 @@ def inspect_file(storage: Storage, location: str, path: str, schema: pa.Schema) 
     required = next((f.name for f in schema if not f.nullable and nulls.get(f.name)), None)
     if required is not None:
         raise InvalidInputError("null-in-required", f"{path}: column {required!r} is required and has nulls.")
-    return DataFile(path, size, footer.num_rows, stats, time.time_ns() // 1_000_000)
+    return DataFile(path, size, footer.num_rows, stats, time.time_ns() // 1_000_000, stored)
 
 
 def file_stats(footer: pq.FileMetaData, schema: pa.Schema) -> str:

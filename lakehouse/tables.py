@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +17,9 @@ from deltalake import DeltaTable, Field
 from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
-from lakehouse import merging
+from lakehouse import fences, merging
 from lakehouse.commit_log import read_log
-from lakehouse.commits import DATA_PROPERTIES, backoff, missed_files, own_commit, worth_retrying
+from lakehouse.commits import backoff, missed_files, own_commit, worth_retrying
 from lakehouse.datafiles import DataFile, engine_properties, inspect_file, write_files
 from lakehouse.decisions import Dataset
 from lakehouse.delta import list_files, open_delta, refuse_foreign, table_schema
@@ -29,7 +29,7 @@ from lakehouse.predicates import check_agreement, not_evaluated, to_delta_predic
 from lakehouse.readers import arrow as arrow_reader
 from lakehouse.schema import added_fields, fit, refuse_missing, to_reader
 from lakehouse.snapshots import check_identity, snapshot_of
-from lakehouse.storage import Storage, normalise
+from lakehouse.storage import Storage
 
 PATIENCE_S = 600.0
 """Seconds for which a commit is tried again while others keep winning."""
@@ -62,6 +62,7 @@ class Table:
         self._storage = storage
         self.dataset = dataset
         self._actor = actor
+        self._bytes_fence: int | None = None
 
     @property
     def name(self) -> str:
@@ -146,9 +147,7 @@ class Table:
         schema = table_schema(table)
         files = [inspect_file(self._storage, self.dataset.location, path, schema) for path in paths]
         stamp = max(f.modified for f in files)
-        return self._commit_files(
-            [DataFile(f.path, f.size, f.rows, f.stats, stamp) for f in files], "append", run, message, txn
-        )
+        return self._commit_files([replace(f, modified=stamp) for f in files], "append", run, message, txn)
 
     def overwrite(
         self,
@@ -283,6 +282,17 @@ class Table:
 
         return self._retried(attempt, txn, run, lambda version: Commit(version, rows_removed=removed))
 
+    def reuse_bytes(self) -> None:
+        """Say, before stored bytes are looked up, that rows will be written which point at them.
+
+        A write then fails with ConflictError (bytes-swept) when a clean-up of stored bytes came in between.
+        """
+        self._bytes_fence = fences.raised(self.open(), fences.BYTES)
+
+    def mark(self, app: str, number: int) -> Commit:
+        """Commit an application transaction without any change."""
+        return self._commit_files([], "append", None, None, (app, number))
+
     def landed(self, app: str) -> int | None:
         """Return the highest number of an application's transactions that landed, None before the first."""
         seen = self.open().transaction_version(app)
@@ -336,7 +346,8 @@ class Table:
 
         def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
             self._expect(fresh, base)
-            retries = 0 if base is not None else 50
+            fences.refuse_swept(fresh, files, self.name)
+            retries = 0 if base is not None or fences.is_slow(files) else 50
             stamp = own_commit(
                 app,
                 number,
@@ -380,6 +391,8 @@ class Table:
                 if seen := self._seen(table, txn):
                     return seen
                 attempted, base = True, table.version()
+                if self._bytes_fence is not None:
+                    fences.refuse_reuse(table, self._bytes_fence, self.name)
                 done = attempt(table, number, app)
                 if done is not None:
                     return done
@@ -443,48 +456,6 @@ class Table:
                 "Read it again and decide again.",
                 dataset=self.name,
             )
-
-
-def create_table(storage: Storage, location: str, schema: pa.Schema, what: str, actor: str) -> str:
-    """Make an empty Delta table of our own kind and return its Delta id.
-
-    Args:
-        schema: Plain types, see `schema.plain_schema`.
-        what: The dataset's name, for messages.
-        actor: Who makes it.
-    Raises:
-        StorageError, AccessDeniedError: the store failed or refused.
-    """
-    app = f"create-{uuid4().hex}"
-    with translated(f"creating {what}", dataset=what):
-        try:
-            table = DeltaTable.create(
-                storage.uri(location),
-                schema,
-                mode="error",
-                configuration=DATA_PROPERTIES,
-                storage_options=storage.options(),
-                commit_properties=own_commit(app, 0, actor=actor, retries=0),
-            )
-        except DeltaError:
-            # When only the answer was lost, the table is there and carries our transaction.
-            table = DeltaTable(storage.uri(location), storage_options=storage.options())
-            if table.transaction_version(app) is None:
-                raise
-        return str(table.metadata().id)
-
-
-def identify_table(storage: Storage, location: str, what: str) -> tuple[str, str, pa.Schema]:
-    """Return the normalised URI, the Delta id and the Arrow schema of an existing Delta table.
-
-    Raises:
-        NotFoundError: no Delta table there (table-missing).
-        FormatError: it needs a feature that can't be read here (feature-unsupported).
-    """
-    uri = normalise(location)
-    table = open_delta(storage, uri, what)
-    list_files(table, what)
-    return uri, str(table.metadata().id), table_schema(table)
 
 
 __all__ = ["Commit", "LogEntry", "Table"]

@@ -7,6 +7,7 @@ state is pinned or condemned, never both, and deleting after the decision can br
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -67,7 +68,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class _Survey:
+class Survey:
     """A dataset's log, read from where the last clean-up stopped."""
 
     head: int
@@ -78,12 +79,23 @@ class _Survey:
     commits: list[LogEntry] = field(default_factory=list)
     """The commits that were replayed, oldest first."""
     later: set[str] = field(default_factory=set)
-    """Files that a version after that lists anew."""
+    """Files that a version after that lists anew, and change files of its feed."""
     limited_by: str | None = None
 
     @property
     def before(self) -> int:
+        """The version before which this clean-up condemns."""
         return max(self.files.version, 0)
+
+    def alive(self, kept: Sequence[int]) -> set[str]:
+        """Return the data files of the states that stay: the kept ones, `before` and all later ones."""
+        needed, _ = self.files.split(kept)
+        found = self.later | self.files.listed.keys() | {file.path for file in needed}
+        return {path for path in found if not path.startswith("_change_data/")}
+
+    def mentioned(self) -> set[str]:
+        """Return every data and change file that the log speaks of and that may be there."""
+        return self.later | self.files.listed.keys() | {file.path for file in self.files.ended}
 
 
 def plan_vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> Plan:
@@ -97,7 +109,8 @@ def plan_vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR)
         NotFoundError: the table is gone (table-missing).
     """
     state = lake.state()
-    found = _survey(lake, state, dataset, keep_for)
+    refuse_held(state, dataset)
+    found = survey(lake, state, dataset, keep_for)
     return _planned(lake, state, dataset, found, _kept(state, dataset, found))
 
 
@@ -112,7 +125,8 @@ def vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> P
     """
     for _ in range(_ROUNDS):
         state = lake.state()
-        found = _survey(lake, state, dataset, keep_for)
+        refuse_held(state, dataset)
+        found = survey(lake, state, dataset, keep_for)
         # It has to be there before the ledger says so.
         lifetimes.save(lake.storage, dataset.dataset_id, found.files)
         kept = _condemn(lake, dataset, found)
@@ -127,14 +141,18 @@ def vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> P
     )
 
 
-def _survey(lake: Lake, state: State, dataset: Dataset, keep_for: timedelta) -> _Survey:
-    _refuse_held(state, dataset)
+def survey(lake: Lake, state: State, dataset: Dataset, keep_for: timedelta = KEEP_FOR) -> Survey:
+    """Read the log of a dataset from where the last clean-up stopped.
+
+    Raises:
+        FormatError, NotFoundError: as `plan_vacuum`.
+    """
     condemned = state.get(Condemned, dataset.dataset_id)
     base = 0 if condemned is None else condemned.before
     table = Table(lake.storage, dataset, lake.actor).open()
     _refuse_unsupported(table, dataset)
     files = lifetimes.load(lake.storage, dataset.dataset_id, base) if base else None
-    found = _Survey(table.version(), base, files or _beginning(lake, dataset, table.version()))
+    found = Survey(table.version(), base, files or _beginning(lake, dataset, table.version()))
     last, job = needed_from(state, dataset.dataset_id) or (found.head, None)
     oldest = datetime.now(UTC) - keep_for if keep_for else datetime.max.replace(tzinfo=UTC)
     given_up, latest = True, datetime.min.replace(tzinfo=UTC)
@@ -149,11 +167,16 @@ def _survey(lake: Lake, state: State, dataset: Dataset, keep_for: timedelta) -> 
             found.files.replay(entry)
             found.commits.append(commit)
         else:
-            found.later |= entry.added.keys()
+            found.later |= entry.added.keys() | entry.changes.keys()
     return found
 
 
-def _refuse_held(state: State, dataset: Dataset) -> None:
+def refuse_held(state: State, dataset: Dataset) -> None:
+    """Refuse to clean up what is under a legal hold.
+
+    Raises:
+        StateError: it is (dataset-held).
+    """
     hold = held(state, dataset.dataset_id)
     if hold is not None:
         raise StateError(
@@ -190,15 +213,15 @@ def _beginning(lake: Lake, dataset: Dataset, head: int) -> Lifetimes:
     return lifetimes.seed(start, zip(listed.column("path").to_pylist(), listed.column("size").to_pylist(), strict=True))
 
 
-def _kept(state: State, dataset: Dataset, found: _Survey) -> tuple[int, ...]:
+def _kept(state: State, dataset: Dataset, found: Survey) -> tuple[int, ...]:
     return tuple(v for v in pinned_versions(state, dataset.dataset_id) if v < found.before)
 
 
-def _condemn(lake: Lake, dataset: Dataset, found: _Survey) -> tuple[int, ...] | None:
+def _condemn(lake: Lake, dataset: Dataset, found: Survey) -> tuple[int, ...] | None:
     """Decide what is given up; return the versions below that are kept, None when the survey no longer holds."""
 
     def rule(state: State) -> tuple[tuple[int, ...] | None, list[Decision]]:
-        _refuse_held(state, dataset)
+        refuse_held(state, dataset)
         current = state.get(Condemned, dataset.dataset_id)
         needed = needed_from(state, dataset.dataset_id)
         if (current.before if current else 0) != found.base or (needed and needed[0] < found.before):
@@ -211,7 +234,7 @@ def _condemn(lake: Lake, dataset: Dataset, found: _Survey) -> tuple[int, ...] | 
     return lake.ledger.decide(rule).result
 
 
-def _planned(lake: Lake, state: State, dataset: Dataset, found: _Survey, kept: tuple[int, ...]) -> Plan:
+def _planned(lake: Lake, state: State, dataset: Dataset, found: Survey, kept: tuple[int, ...]) -> Plan:
     earlier = state.get(Condemned, dataset.dataset_id)
     known = 0 if earlier is None else earlier.before - len(earlier.kept)
     _, dead = found.files.split(kept)
@@ -227,7 +250,7 @@ def _planned(lake: Lake, state: State, dataset: Dataset, found: _Survey, kept: t
     )
 
 
-def _delete(lake: Lake, done: Plan, found: _Survey) -> None:
+def _delete(lake: Lake, done: Plan, found: Survey) -> None:
     """Delete what was condemned: files first, then the log that tells of them."""
     storage, dataset = lake.storage, done.dataset
     if done.dead:

@@ -185,6 +185,7 @@ class AssetIngest:
         self._base = head.table_version
         self._seen: set[str] | None = set() if check_paths else None
         namespace = job.dataset.namespace
+        table.reuse_bytes()
         self._index = HashIndex(job.lake.facts, namespace, job.run.run)
         self._pack = PackWriter(job.lake.storage, namespace)
         self._rows = _Rows()

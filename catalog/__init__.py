@@ -6,6 +6,7 @@ catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
 from catalog.assets import find_assets, read_asset
+from catalog.cleanup import CleanUp, vacuum
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.lineage import Edge, Run, lineage, start_run
@@ -15,6 +16,7 @@ from catalog.versions import list_tags, list_versions, publish, remove_tag, set_
 
 __all__ = [
     "Check",
+    "CleanUp",
     "Edge",
     "Run",
     "Status",
@@ -41,4 +43,5 @@ __all__ = [
     "start_run",
     "status",
     "undrop_dataset",
+    "vacuum",
 ]

@@ -9,6 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from lakehouse.creation import create_table, identify_table
 from lakehouse.decisions import Dataset, Decision, Milestone, Name
 from lakehouse.delta import table_uri
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
@@ -17,7 +18,6 @@ from lakehouse.ledger import State
 from lakehouse.references import check_name, check_namespace, parse_name
 from lakehouse.resolution import find_dataset, find_name, tags_of
 from lakehouse.schema import plain_schema
-from lakehouse.creation import create_table, identify_table
 
 Kind = Literal["table", "assets", "features"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,6 +14,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from lakehouse import diff as diffs
+from lakehouse import leases
 from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
@@ -28,10 +28,12 @@ from lakehouse.resolution import (
     find_name,
     find_snapshot,
     published_at,
+    refuse_expired,
     resolve,
 )
 from lakehouse.session import Session
 from lakehouse.snapshots import Snapshot, open_snapshot
+from lakehouse.spans import parse_span
 from lakehouse.storage import Storage
 from lakehouse.streams import Stream
 from lakehouse.tables import Table
@@ -238,7 +240,7 @@ class Lake:
             expires: When the pins end: an aware datetime, or a span from now such as `90d`, `12h`; None means never.
         Raises:
             InvalidInputError: a bad name (name-invalid), a dataset given twice (member-repeated), a bad span (expires-invalid).
-            StateError: the name is taken (snapshot-exists).
+            StateError: the name is taken (snapshot-exists), or a version was given up (version-expired).
             NotFoundError: a reference does not resolve, or a clean-up was faster (version-folded).
         """
         check_snapshot_name(name)
@@ -249,16 +251,7 @@ class Lake:
             raise InvalidInputError("member-repeated", f"Snapshot {name!r} needs at least one dataset, each only once.")
         value = NamedSnapshot(
             name=name,
-            members=tuple(
-                Member(
-                    dataset_id=s.dataset.dataset_id,
-                    full_name=s.dataset.full_name,
-                    table_version=s.table_version,
-                    version=s.version.number if s.version else None,
-                    data_tag=s.version.data_tag if s.version else None,
-                )
-                for s in opened
-            ),
+            members=leases.members(opened),
             created_at=datetime.now(UTC),
             created_by=self.actor,
             expires_at=expires_at,
@@ -270,7 +263,9 @@ class Lake:
                 raise StateError(
                     "snapshot-exists", f"A snapshot named {name!r} exists already. Choose another name.", snapshot=name
                 )
-            for member in value.members:
+            for member, found in zip(value.members, opened, strict=True):
+                if found.version is not None:
+                    refuse_expired(state, found.version)
                 refuse_condemned(state, member.dataset_id, member.full_name, member.table_version)
             return value, [Decision.put("snapshot.create", value)]
 
@@ -288,6 +283,24 @@ class Lake:
             return found, [Decision.remove("snapshot.delete", found)]
 
         return self.ledger.decide(rule).result
+
+    def lease(
+        self, references: str | Sequence[str], *, hours: float = leases.HOURS, holder: str | None = None
+    ) -> leases.Leased:
+        """Keep states readable while they are read: `with lake.lease(["photos", "labels@v3"]) as leased: ...`.
+
+        Leaving the context ends the lease; so does its time, for a process that was killed. What is published or in a
+        snapshot is kept anyway.
+
+        Args:
+            references: What is read; a dataset's name alone means its head as it is now.
+            hours: When the lease ends by itself; `renew` makes it longer.
+            holder: Who reads, for people; None means the actor.
+        Raises:
+            InvalidInputError: no reference (member-repeated), no positive number of hours (expires-invalid).
+            NotFoundError, StateError: a reference does not resolve.
+        """
+        return leases.lease(self, references, hours=hours, holder=holder)
 
     # -- for the SQL session --------------------------------------------------------------------------------------
 
@@ -367,9 +380,6 @@ class MilestoneBundle:
         return self._lake.sql(query, milestone=f"{self.version.full_name}/v{self.version.number}")
 
 
-_SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
 def _expiry(expires: str | datetime | None) -> datetime | None:
     if expires is None:
         return None
@@ -383,11 +393,11 @@ def _expiry(expires: str | datetime | None) -> datetime | None:
                 "expires-invalid", f"expires={expires.isoformat()} is over already. Give a time in the future."
             )
         return expires.astimezone(UTC)
-    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhdw])", expires)
     try:
-        if match is not None:
-            return datetime.now(UTC) + timedelta(**{_SPANS[match[2]]: int(match[1])})
-    except OverflowError:  # beyond the year 9999
+        span = parse_span(expires, "expires")
+        if span:
+            return datetime.now(UTC) + span
+    except (InvalidInputError, OverflowError):  # OverflowError: beyond the year 9999
         pass
     raise InvalidInputError("expires-invalid", f"{expires!r} is no span of time. Write 30m, 12h, 90d or 4w.")
 

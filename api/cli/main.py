@@ -56,6 +56,7 @@ COMMANDS = {
     "tag": Entry("Publish", "publishing", "Set, list and remove movable names of versions."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and list milestones."),
+    "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and what dead writers left behind."),
 }
 
 

@@ -1,0 +1,109 @@
+"""Commands: `lakehouse vacuum`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+import catalog
+from api.cli.call import call_of
+from api.cli.command import Yes, command, commands, open_lake
+from api.cli.output import Column, counted, note, number, plural, print_json, print_rows, size
+from catalog.cleanup import CleanUp
+
+app = commands()
+_KEPT_SHOWN = 4
+
+
+@command(
+    app,
+    "vacuum",
+    example="vacuum vision.photos --keep 7d --yes",
+    python='catalog.vacuum(lake, "vision.photos", keep_for="7d", dry_run=False)',
+)
+def vacuum(
+    ctx: typer.Context,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATASET]", help="Only this one; else all of our own tables, and stored bytes."),
+    ] = None,
+    keep: Annotated[
+        str, typer.Option(metavar="SPAN", help="History that is younger stays: 12h, 30d; 0 keeps the head alone.")
+    ] = "7d",
+    orphan_age: Annotated[
+        str, typer.Option(metavar="SPAN", help="Age of files that nothing mentions; at least 24h.")
+    ] = "24h",
+    yes: Yes = False,
+) -> None:
+    """Give up history that nothing needs, and what dead writers left behind.
+
+    What stays: the head, younger history, and every state that a published version, a milestone, a snapshot, a running
+    reader or a job's next run needs. An adopted table is cleaned up only when it is named.
+    """
+    call = call_of(ctx)
+    done = catalog.vacuum(open_lake(ctx), dataset, keep_for=keep, orphan_age=orphan_age, dry_run=not yes)
+    record = _record(done)
+    if call.json:
+        print_json(record if yes else {"dry_run": True, **record})
+        return
+    columns = [
+        Column("dataset"),
+        counted("versions", "versions"),
+        counted("files"),
+        Column("bytes", "size", size, right=True),
+        counted("log_files", "log files"),
+        counted("orphans"),
+        Column("kept", "kept below head", _kept),
+        Column("limited_by", "needed by"),
+    ]
+    rows = [row for row in record["datasets"] if row["versions"] or row["files"] or row["log_files"] or row["orphans"]]
+    print_rows(call, rows, columns, empty="No dataset has history to give up.")
+    if rows:
+        typer.echo()
+    if done.unused:
+        typer.echo(
+            f"stored bytes that nothing points at: {plural(len(done.unused.keys), 'object')}, {size(done.unused.bytes)}"
+        )
+    for hold in done.holds:
+        note(f"{hold.full_name} is under a legal hold ({hold.reason}): left as it is.")
+    freed = f"{plural(done.versions, 'table version')}, {plural(done.files, 'file')}, {size(done.bytes)}"
+    typer.echo(f"{'freed' if yes else 'would free'}  {freed}")
+    if not yes:
+        note("Nothing was changed. Run again with --yes.")
+
+
+def _record(done: CleanUp) -> dict[str, Any]:
+    return {
+        "versions": done.versions,
+        "files": done.files,
+        "bytes": done.bytes,
+        "datasets": [
+            {
+                "dataset": plan.dataset.full_name,
+                "head": plan.head,
+                "before": plan.before,
+                "kept": list(plan.kept),
+                "versions": plan.versions,
+                "files": plan.files,
+                "bytes": plan.bytes,
+                "log_files": plan.log_files,
+                "orphans": len(done.orphans[plan.dataset.full_name].keys)
+                if plan.dataset.full_name in done.orphans
+                else 0,
+                "limited_by": plan.limited_by,
+            }
+            for plan in done.plans
+        ],
+        "unused": {"objects": len(done.unused.keys), "bytes": done.unused.bytes},
+        "held": [hold.full_name for hold in done.holds],
+    }
+
+
+def _kept(versions: list[int] | None) -> str:
+    shown = [f"#{version}" for version in versions or ()]
+    return (
+        ", ".join(shown)
+        if len(shown) <= _KEPT_SHOWN
+        else f"{', '.join(shown[:2])}, ... {shown[-1]} ({number(len(shown))})"
+    )

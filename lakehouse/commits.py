@@ -35,6 +35,7 @@ def own_commit(
     message: str | None = None,
     rows_added: int | None = None,
     rows_removed: int | None = None,
+    what: str | None = None,
     retries: int,
 ) -> CommitProperties:
     """Return the properties of one commit, which stamp it so that it can be recognised.
@@ -43,9 +44,11 @@ def own_commit(
         app, number: The application transaction; a writer that lost a response looks for it.
         actor, run, message: Who, for which run, in whose words: kept in the commit's own metadata.
         rows_added, rows_removed: Kept too, where delta-rs does not count them itself.
+        what: The operation that the log shows, where delta-rs would call it a mere WRITE.
         retries: How often delta-rs may rebase the commit on others; 0 makes it a compare-and-swap.
     """
-    metadata = {"user": actor, "run": run, "message": message, "rows_added": rows_added, "rows_removed": rows_removed}
+    metadata = {"user": actor, "run": run, "message": message, "what": what}
+    metadata |= {"rows_added": rows_added, "rows_removed": rows_removed}
     return CommitProperties(
         custom_metadata={k: str(v) for k, v in metadata.items() if v is not None},
         app_transactions=[Transaction(app_id=app, version=number)],

@@ -61,6 +61,9 @@ def write_files(
     *,
     lookup: Sequence[str] = (),
     sorted_by: Sequence[str] = (),
+    target_bytes: int = TARGET_BYTES,
+    stem: str = "part",
+    modified: int | None = None,
 ) -> list[DataFile]:
     """Write a stream as Parquet files of about 128 MiB into a table's folder, without committing them.
 
@@ -71,16 +74,19 @@ def write_files(
         reader: Batches in the table's own schema.
         lookup: Columns that get bloom filters.
         sorted_by: Columns by which the stream is known to be sorted; noted in the files.
+        target_bytes: A file is closed once it has so many; row groups are not divided.
+        stem: What the files' names begin with.
+        modified: The files' place in the order of rows, milliseconds since the epoch; None: now, after all others.
     Raises:
         StorageError, AccessDeniedError: the store or the disk failed.
     """
     written: list[DataFile] = []
-    stamp, now = uuid4().hex[:12], time.time_ns() // 1_000_000
+    stamp, now = uuid4().hex[:12], time.time_ns() // 1_000_000 if modified is None else modified
     rows = _RowGroups(reader)
     while (group := rows.next()) is not None:
-        name = f"part-{len(written):05d}-{stamp}.parquet"
+        name = f"{stem}-{len(written):05d}-{stamp}.parquet"
         with translated("writing data files"):
-            written.append(_write_one(storage, location, name, group, rows, lookup, sorted_by, now))
+            written.append(_write_one(storage, location, name, group, rows, lookup, sorted_by, target_bytes, now))
     return written
 
 
@@ -130,6 +136,7 @@ def _write_one(
     rows: _RowGroups,
     lookup: Sequence[str],
     sorted_by: Sequence[str],
+    target_bytes: int,
     now: int,
 ) -> DataFile:
     uri = table_uri(storage, location).removeprefix("file://")
@@ -146,7 +153,7 @@ def _write_one(
         ) as writer:
             while group is not None:
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
-                group = rows.next() if Path(target.name).stat().st_size < TARGET_BYTES else None
+                group = rows.next() if Path(target.name).stat().st_size < target_bytes else None
         footer = pq.read_metadata(target.name)
         size = Path(target.name).stat().st_size
         if remote:

@@ -241,7 +241,7 @@ class Table:
                 self._transact(fresh, files, "append", stamp)
             return None
 
-        return self._retried(
+        return self.retried(
             attempt,
             txn,
             run,
@@ -280,7 +280,7 @@ class Table:
                 raise
             return None
 
-        return self._retried(attempt, txn, run, lambda version: Commit(version, rows_removed=removed))
+        return self.retried(attempt, txn, run, lambda version: Commit(version, rows_removed=removed))
 
     def reuse_bytes(self) -> None:
         """Say, before stored bytes are looked up, that rows will be written which point at them.
@@ -362,13 +362,13 @@ class Table:
             return None
 
         rows = sum(f.rows for f in files)
-        return self._retried(attempt, txn, run, lambda version: Commit(version, rows, removed or 0))
+        return self.retried(attempt, txn, run, lambda version: Commit(version, rows, removed or 0))
 
     def _transact(self, table: DeltaTable, files: Sequence[DataFile], mode: str, stamp: Any) -> None:
         adds = [AddAction(f.path, f.size, {}, f.modified, True, f.stats) for f in files]
         table.create_write_transaction(adds, mode, table.schema(), commit_properties=stamp)  # type: ignore[arg-type]
 
-    def _retried(
+    def retried(
         self,
         attempt: Callable[[DeltaTable, int, str], Commit | None],
         txn: tuple[str, int] | None,
@@ -445,7 +445,7 @@ class Table:
             fresh.alter.add_columns([Field.from_arrow(f) for f in new], commit_properties=stamp)
             return None
 
-        return self.open(self._retried(attempt, None, run, Commit).table_version)
+        return self.open(self.retried(attempt, None, run, Commit).table_version)
 
     def _expect(self, table: DeltaTable, version: int | None) -> None:
         """Refuse a table that is not at `version`; None allows any."""

@@ -11,7 +11,14 @@ from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import MilestoneRef, check_milestone_name, check_namespace, parse_milestone_ref, parse_name
-from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version, find_name, find_version
+from lakehouse.resolution import (
+    find_dataset,
+    find_milestone,
+    find_milestone_version,
+    find_name,
+    find_version,
+    refuse_expired,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,10 @@ def publish_milestone(lake: Lake, name: str, *, message: str | None = None, run:
                 milestone=milestone.full_name,
                 waiting=[n.full_name for n in waiting],
             )
-        ready = tuple(_member(find_version(state, n, n.last_version)) for n in names)
+        chosen = [find_version(state, n, n.last_version) for n in names]
+        for newest in chosen:
+            refuse_expired(state, newest)
+        ready = tuple(_member(v) for v in chosen)
         tags = {m.data_tag for m in ready}
         version = MilestoneVersion(
             full_name=milestone.full_name,

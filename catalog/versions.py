@@ -15,7 +15,7 @@ from lakehouse.metrics import combine, measure
 from lakehouse.pins import refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
-from lakehouse.resolution import find_name, published_at, tags_of, versions_of
+from lakehouse.resolution import find_name, published_at, refuse_expired, tags_of, versions_of
 from lakehouse.snapshots import Snapshot
 
 DEFAULT_DATA_TAG = "DRAFT"
@@ -86,7 +86,8 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
         NotFoundError: what the reference names does not exist.
-        StateError: the state is not published (version-not-published); the word is a data tag (tag-taken).
+        StateError: the state is not published (version-not-published), or was given up (version-expired); the word is
+            a data tag (tag-taken).
     """
     check_tag(tag)
     ref = parse(reference)
@@ -100,6 +101,7 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     chosen = version
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
+        refuse_expired(state, chosen)
         used = {v.data_tag.casefold() for v in versions_of(state, chosen.series)} | {d.key for d in state.all(DataTag)}
         if tag.casefold() in used:
             raise StateError(
@@ -157,7 +159,8 @@ def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
     """Return the newest published version of this very table, to measure the change against."""
     state = lake.state()
     name = state.get(Name, dataset.full_name.casefold())
-    own = [v for v in versions_of(state, name.series) if v.dataset_id == dataset.dataset_id] if name else []
+    published = versions_of(state, name.series) if name else ()
+    own = [v for v in published if v.dataset_id == dataset.dataset_id and v.expired_at is None]
     if not own:
         return None
     newest = max(own, key=lambda v: v.number)

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.decisions import Condemned, Cursor, DatasetVersion, Hold, Lease, MilestoneVersion, NamedSnapshot
+from lakehouse.decisions import (
+    Condemned,
+    Cursor,
+    Dataset,
+    DatasetVersion,
+    Hold,
+    Lease,
+    MilestoneVersion,
+    NamedSnapshot,
+)
 from lakehouse.errors import NotFoundError
 from lakehouse.ledger import State
 
@@ -41,6 +50,15 @@ def pins(state: State, now: datetime | None = None) -> Iterator[Pin]:
         if v.expired_at is None:
             name = f"{v.full_name}@v{v.number}"
             yield Pin(v.dataset_id, v.table_version, name, name)
+    yield from pins_on_versions(state, at)
+
+
+def pins_on_versions(state: State, at: datetime) -> Iterator[Pin]:
+    """Iterate over what is pinned besides the published versions themselves: such a state can't be expired.
+
+    Args:
+        at: Time at which expiry is judged.
+    """
     for m in state.all(MilestoneVersion):
         if m.status != "Archived":
             name = f"{m.full_name}/v{m.number}"
@@ -72,8 +90,10 @@ def needed_from(state: State, dataset_id: str) -> tuple[int, str] | None:
 
 
 def held(state: State, dataset_id: str) -> Hold | None:
-    """Return the legal hold on a dataset, if there is one."""
-    return state.get(Hold, dataset_id)
+    """Return the legal hold on a dataset, if there is one; a hold on an adopted one covers the copies of its versions."""
+    dataset = state.get(Dataset, dataset_id)
+    original = dataset.copy_of if dataset else None
+    return state.get(Hold, dataset_id) or (state.get(Hold, original) if original else None)
 
 
 def is_condemned(state: State, dataset_id: str, table_version: int) -> bool:

@@ -277,15 +277,25 @@ def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
     return Resolved(ref, dataset, member.table_version, version)
 
 
-def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
-    if version.expired_at is not None:
+def refuse_expired(state: State, version: DatasetVersion) -> None:
+    """Refuse a published version that was given up; every decision that names a version calls this in its rule.
+
+    Raises:
+        StateError: it was expired (version-expired).
+    """
+    current = state.get(DatasetVersion, version.key) or version
+    if current.expired_at is not None:
         raise StateError(
             "version-expired",
-            f"{version.full_name}@v{version.number} was expired on {version.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
-            f"kept. Newer versions: lakehouse log {version.full_name}",
-            dataset=version.full_name,
-            version=version.number,
+            f"{current.full_name}@v{current.number} was expired on {current.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
+            f"kept. Newer versions: lakehouse log {current.full_name}",
+            dataset=current.full_name,
+            version=current.number,
         )
+
+
+def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
+    refuse_expired(state, version)
     dataset = state.get(Dataset, version.dataset_id)
     assert dataset is not None, "the ledger never forgets a dataset that has versions"
     return Resolved(ref, dataset, version.table_version, version)

@@ -112,7 +112,7 @@ def log(
     entries = Table(lake.storage, own, lake.actor).log(limit if top is None else None)
     published: dict[int, list[int]] = {}
     for v in lake.state().all(DatasetVersion):
-        if v.dataset_id == own.dataset_id:
+        if v.dataset_id == own.dataset_id and v.expired_at is None:
             published.setdefault(v.table_version, []).append(v.number)
     wanted = islice((e for e in entries if top is None or e.table_version <= top), limit)
     rows = [

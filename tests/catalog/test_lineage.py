@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
 
 import catalog
+from lakehouse.decisions import Cursor, Decision, Lease
 from lakehouse.errors import NotFoundError, StateError
 from lakehouse.lake import Lake
 from lakehouse.tables import Table
+from lakehouse.vacuum import vacuum
 from tests.support.lakes import make_table
 
 SCHEMA = pa.schema([("id", pa.int64())])
@@ -63,6 +66,82 @@ def test_a_run_resumed_to_success_has_no_error(lake: Lake) -> None:
     with catalog.Run(lake, "job", run.run):
         pass
     assert [(row["status"], row["error"]) for row in runs(lake)] == [("succeeded", None)]
+
+
+def test_a_run_leases_what_it_reads(photos: Table, lake: Lake) -> None:
+    """While a run works its inputs are pinned; a run that read nothing decides nothing."""
+    with catalog.start_run(lake, "job", parameters={}, inputs=[lake.read("photos")]) as run:
+        [lease] = lake.state().all(Lease)
+        assert (lease.name, lease.holder) == (run.run, "tester")
+        assert timedelta(days=2) < lease.expires_at - datetime.now(UTC) < timedelta(days=3)
+        photos.delete("id = 1")
+        vacuum(lake, photos.dataset, keep_for=timedelta())
+        assert lake.read("photos@#1").to_arrow().num_rows == 2
+    assert list(lake.state().all(Lease)) == []
+    before = lake.state().seq
+    with catalog.start_run(lake, "job", parameters={}):
+        pass
+    assert lake.state().seq == before
+
+
+def test_a_cursor_takes_the_place_of_the_lease(photos: Table, lake: Lake) -> None:
+    """After a run its input and the changes since stay for the next one, which moves the cursor on."""
+    target = make_table(lake, "features", SCHEMA)
+    before = lake.state().seq
+    step(lake, "features", photos, target)
+    assert lake.state().seq == before + 2
+    [cursor] = lake.state().all(Cursor)
+    assert (cursor.job, cursor.target) == ("features", target.dataset.dataset_id)
+    assert (cursor.dataset_id, cursor.table_version) == (photos.dataset.dataset_id, 1)
+    assert timedelta(days=89) < cursor.expires_at - datetime.now(UTC) < timedelta(days=90)
+    photos.append(pa.table({"id": [3], "label": ["x"]}))
+    photos.append(pa.table({"id": [4], "label": ["y"]}))
+    vacuum(lake, photos.dataset, keep_for=timedelta())
+    assert [lake.read(f"photos@#{n}").to_arrow().num_rows for n in (1, 2)] == [2, 3]
+    step(lake, "features", photos, target)
+    assert [c.table_version for c in lake.state().all(Cursor)] == [3]
+
+
+def test_a_failed_run_leaves_no_cursor(photos: Table, lake: Lake) -> None:
+    """A failure ends the lease, and what the last run that ended well had read stays."""
+    with (
+        pytest.raises(ValueError, match="no"),
+        catalog.start_run(lake, "j", parameters={}, inputs=[lake.read("photos")]),
+    ):
+        raise ValueError("no")
+    assert [*lake.state().all(Lease), *lake.state().all(Cursor)] == []
+
+
+def test_no_cursor_behind_what_is_given_up(photos: Table, lake: Lake) -> None:
+    """A run over an old, pinned state whose later changes are gone sets no cursor, which would stop every clean-up."""
+    catalog.publish(lake, "photos")
+    for _ in range(2):
+        photos.append(pa.table({"id": [3], "label": ["x"]}))
+    vacuum(lake, photos.dataset, keep_for=timedelta())
+    with catalog.start_run(lake, "job", parameters={}, inputs=[lake.read("photos@v1")]) as run:
+        run.output(photos.dataset, 3)
+    assert [*lake.state().all(Lease), *lake.state().all(Cursor)] == []
+
+
+def test_cursors_that_ended_go(photos: Table, lake: Lake) -> None:
+    """The next run that finishes removes the cursors whose time is over."""
+    over = datetime.now(UTC) - timedelta(hours=1)
+    old = Cursor(job="old", target="x", dataset_id="y", table_version=0, expires_at=over)
+    lake.ledger.decide(lambda _: (None, [Decision.put("test", old)]))
+    with catalog.start_run(lake, "job", parameters={}, inputs=[lake.read("photos")]) as run:
+        run.output(photos.dataset, 1)
+    assert [c.job for c in lake.state().all(Cursor)] == ["job"]
+
+
+def test_what_is_given_up_is_no_input(photos: Table, lake: Lake) -> None:
+    """A run whose input was cleaned up before it began is not started."""
+    was = lake.read("photos")
+    photos.append(pa.table({"id": [3], "label": ["x"]}))
+    vacuum(lake, photos.dataset, keep_for=timedelta())
+    with pytest.raises(NotFoundError) as caught:
+        catalog.start_run(lake, "job", parameters={}, inputs=[was])
+    assert caught.value.kind == "version-folded"
+    assert runs(lake) == []
 
 
 def test_both_ways(photos: Table, lake: Lake) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,7 @@ from lakehouse.decisions import Dataset
 from lakehouse.errors import ConflictError, InvalidInputError
 from lakehouse.lake import Lake
 from lakehouse.packs import PackWriter
+from lakehouse.storage import Storage
 from lakehouse.sweep import find_orphans, sweep
 from lakehouse.sweep_bytes import find_unused_bytes
 from lakehouse.tables import Table
@@ -99,9 +101,9 @@ def test_slow_writer_after_the_sweep(lake: Lake) -> None:
 
 @pytest.mark.parametrize("careful", [True, False], ids=["rule", "without the rule"])
 def test_slow_writer_during_the_sweep(lake: Lake, monkeypatch: pytest.MonkeyPatch, *, careful: bool) -> None:
-    """A slow commit between the sweep's look and its fence is seen; one after the fence is refused.
+    """A slow commit before the fence is seen by the sweep's second look; one after that is refused.
 
-    Without the writer's look for fences the second one lands over a missing file.
+    Without the writer's look for fences the latter lands over a missing file.
     """
     location = own(lake).location
     first, second = written(lake, 7), written(lake, 8)
@@ -110,7 +112,7 @@ def test_slow_writer_during_the_sweep(lake: Lake, monkeypatch: pytest.MonkeyPatc
         for name, files in (("first", first), ("second", second))
     }
     age_all(lake, location)
-    mark, outcome = Table.mark, dict[str, str]()
+    mark, delete, outcome = Table.mark, Storage.delete, dict[str, str]()
     if not careful:
         monkeypatch.setattr(fences, "refuse_swept", lambda *_: None)
 
@@ -121,25 +123,25 @@ def test_slow_writer_during_the_sweep(lake: Lake, monkeypatch: pytest.MonkeyPatc
         except ConflictError as error:
             outcome[name] = error.kind
 
-    def between(table: Table, app: str, number: int) -> object:
+    def before_fence(table: Table, app: str, number: int) -> object:
         commit("first")
-        done = mark(table, app, number)
-        commit("second")
-        return done
+        return mark(table, app, number)
 
-    monkeypatch.setattr(Table, "mark", between)
+    def before_delete(storage: Storage, keys: Sequence[str], uri: str | None = None) -> None:
+        commit("second")
+        delete(storage, keys, uri)
+
+    monkeypatch.setattr(Table, "mark", before_fence)
+    monkeypatch.setattr(Storage, "delete", before_delete)
     gone = sweep(lake, own(lake))
     there = {Path(f).name for f in lake.read("t").files()}
     lost = {name for name in there if not Path(lake.storage.uri(f"{location}/{name}")).exists()}
     assert outcome["first"] == "landed"
-    assert not lost
+    assert gone.keys == (f"{location}/{second[0].path}",)
+    assert outcome["second"] == ("files-swept" if careful else "landed")
+    assert lost == (set() if careful else {second[0].path})
     if careful:
-        assert outcome["second"] == "files-swept"
-        assert gone.keys == (f"{location}/{second[0].path}",)
         assert sorted(lake.read("t").to_arrow().column("id").to_pylist()) == [1, 2, 7]
-    else:
-        assert outcome["second"] == "landed"
-        assert not gone
 
 
 def images(folder: Path, count: int, first: int = 0) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ import lakehouse
 from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name
 
 SCHEMA = pa.schema([("id", pa.int64()), ("value", pa.float64())])
+_LINKS = 10_000
 ROWS = pa.table({"id": range(10), "value": [0.5] * 10}, schema=SCHEMA)
 
 
@@ -36,12 +38,16 @@ def dataset_with(lake: lakehouse.Lake, name: str, commits: int, adds: int = 1, r
     template = {next(iter(line)): line for line in lines}
     add, now = template["add"]["add"], time.time_ns() // 1_000_000
     listed: list[str] = [first.name]
+    source = first
     for version in range(2, commits + 1):
         info = template["commitInfo"]["commitInfo"] | {"timestamp": now + version}
         actions: list[dict[str, object]] = [{"commitInfo": info}]
         for n in range(adds):
             path = f"part-{version:08d}-{n}.parquet"
-            os.link(first, folder / path)
+            if source.stat().st_nlink >= _LINKS:  # a file system has a limit
+                source = Path(shutil.copy(source, folder / path))
+            else:
+                os.link(source, folder / path)
             listed.append(path)
             actions.append({"add": add | {"path": path, "modificationTime": now + version}})
         for path in listed[:removes] if len(listed) > adds + removes else []:

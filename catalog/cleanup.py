@@ -12,7 +12,7 @@ from lakehouse.pins import held
 from lakehouse.references import parse_name
 from lakehouse.resolution import find_dataset
 from lakehouse.spans import parse_span
-from lakehouse.sweep import ORPHAN_AGE, Orphans, find_orphans, sweep
+from lakehouse.sweep import ORPHAN_AGE, Orphans, find_lost_tables, find_orphans, sweep, sweep_lost_tables
 from lakehouse.sweep_bytes import find_unused_bytes, sweep_bytes
 from lakehouse.vacuum import KEEP_FOR, Plan, plan_vacuum
 from lakehouse.vacuum import vacuum as vacuum_dataset
@@ -30,6 +30,8 @@ class CleanUp:
     """Files that no commit mentions, by dataset; those without any are left out."""
     unused: Orphans = _NONE
     """Packs and objects that no row points at; looked for in a clean-up of the whole lakehouse only."""
+    lost: Orphans = _NONE
+    """Files of tables that were made and never registered; looked for in a clean-up of the whole lakehouse only."""
     holds: list[Hold] = field(default_factory=list)
     """Legal holds, whose datasets were left as they are."""
 
@@ -54,6 +56,7 @@ class CleanUp:
     def _left_behind(self) -> Iterator[Orphans]:
         yield from self.orphans.values()
         yield self.unused
+        yield self.lost
 
 
 def vacuum(
@@ -95,5 +98,6 @@ def vacuum(
         if found := (find_orphans if dry_run else sweep)(lake, one, age):
             done.orphans[one.full_name] = found
     if dataset is None:
+        done.lost = (find_lost_tables if dry_run else sweep_lost_tables)(lake, age)
         done.unused = (find_unused_bytes if dry_run else sweep_bytes)(lake, age)
     return done

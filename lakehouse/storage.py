@@ -339,6 +339,13 @@ class Storage:
                 for entry in chunk:
                     yield _info(entry)
 
+    def folders(self, prefix: str = "") -> list[str]:
+        """Return the keys of what would be folders directly below a prefix; `""` means the root."""
+        if self.is_local and not Path(self.root).is_dir():
+            return []
+        with translated(f"listing {prefix or 'the root'}", key=prefix):
+            return sorted(obstore.list_with_delimiter(self.store(), prefix=prefix or None)["common_prefixes"])
+
     def delete(self, keys: Sequence[str], uri: str | None = None) -> None:
         """Delete objects, many at once; one that is gone already is fine.
 

@@ -6,6 +6,7 @@ steps: look, raise a fence (see `fences`), look again, delete.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from lakehouse.storage import ObjectInfo
 from lakehouse.tables import Table
 from lakehouse.vacuum import refuse_held, survey
 
+_OWN_TABLE = re.compile(r"[^/]+/[^/]+-[0-9a-f]{8}")
+"""Where `catalog.create_dataset` puts a table: namespace, name, and the beginning of its id."""
 ORPHAN_AGE = timedelta(hours=24)
 """Age at which what nothing mentions counts as left behind; a writer has that long to commit what it wrote."""
 
@@ -83,6 +86,31 @@ def sweep(lake: Lake, dataset: Dataset, age: timedelta = ORPHAN_AGE) -> Orphans:
     gone = [o for o in _unmentioned(lake, lake.state(), dataset, limit) if o.key in condemned]
     lake.storage.delete([o.key for o in gone])
     return Orphans.of(gone)
+
+
+def find_lost_tables(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
+    """Return the files of tables that were made and never registered, when all of them are older than an orphan's age.
+
+    Raises:
+        InvalidInputError: too short an age (orphan-age-invalid).
+    """
+    check_age(age)
+    limit, found = datetime.now(UTC) - age, list[ObjectInfo]()
+    # Listed before the ledger is read: a table that is registered in between is known.
+    made = [t for n in lake.storage.folders() if not n.startswith("_") for t in lake.storage.folders(n)]
+    known = {d.location.rpartition("/")[0] for d in lake.state().all(Dataset)}
+    for folder in made:
+        if folder not in known and _OWN_TABLE.fullmatch(folder):
+            files = list(lake.storage.list(folder))
+            found += files if all(f.modified < limit for f in files) else []
+    return Orphans.of(found)
+
+
+def sweep_lost_tables(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
+    """Delete what `find_lost_tables` returns; whoever makes a table registers it at once or is dead."""
+    found = find_lost_tables(lake, age)
+    lake.storage.delete(found.keys)
+    return found
 
 
 def _unmentioned(lake: Lake, state: State, dataset: Dataset, limit: datetime) -> Iterator[ObjectInfo]:

@@ -58,15 +58,17 @@ def vacuum(
         Column("limited_by", "needed by"),
     ]
     rows = [row for row in record["datasets"] if row["versions"] or row["files"] or row["log_files"] or row["orphans"]]
-    print_rows(call, rows, columns, empty="No dataset has history to give up.")
     if rows:
+        print_rows(call, rows, columns, empty="")
         typer.echo()
-    if done.unused:
-        typer.echo(
-            f"stored bytes that nothing points at: {plural(len(done.unused.keys), 'object')}, {size(done.unused.bytes)}"
-        )
+    for what, found in (("stored bytes that no row points at", done.unused), ("tables never registered", done.lost)):
+        if found:
+            typer.echo(f"{what}: {plural(len(found.keys), 'object')}, {size(found.bytes)}")
     for hold in done.holds:
         note(f"{hold.full_name} is under a legal hold ({hold.reason}): left as it is.")
+    if not done:
+        note(f"There is nothing to give up: all history is pinned, needed, or younger than {keep}.")
+        return
     freed = f"{plural(done.versions, 'table version')}, {plural(done.files, 'file')}, {size(done.bytes)}"
     typer.echo(f"{'freed' if yes else 'would free'}  {freed}")
     if not yes:
@@ -95,6 +97,7 @@ def _record(done: CleanUp) -> dict[str, Any]:
             }
             for plan in done.plans
         ],
+        "lost": {"objects": len(done.lost.keys), "bytes": done.lost.bytes},
         "unused": {"objects": len(done.unused.keys), "bytes": done.unused.bytes},
         "held": [hold.full_name for hold in done.holds],
     }

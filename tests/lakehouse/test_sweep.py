@@ -15,6 +15,7 @@ import pytest
 import catalog
 import jobs
 from lakehouse import fences, sweep_bytes
+from lakehouse.creation import create_table
 from lakehouse.datafiles import DataFile, write_files
 from lakehouse.decisions import Dataset
 from lakehouse.errors import ConflictError, InvalidInputError
@@ -203,6 +204,22 @@ def test_reuse_during_the_sweep(lake: Lake, tmp_path: Path, monkeypatch: pytest.
     assert caught.value.kind == "bytes-swept"
     assert jobs.ingest(lake, tmp_path / "a", dataset="first", resume=True).ingested == 3
     assert len(list(lake.read("first").assets())) == 3
+
+
+def test_lost_tables(lake: Lake) -> None:
+    """A table that its maker did not live to register goes when it is a day old; registered ones, deleted too, stay."""
+    create_table(lake.storage, "main/lost-0123abcd/g1", SCHEMA, "main.lost", "me")
+    make_table(lake, "dropped", SCHEMA)
+    catalog.delete_dataset(lake, "dropped")
+    assert not catalog.vacuum(lake).lost
+    age_all(lake, "main")
+    Path(lake.root, "main", "notes-of-mine.txt").write_text("not ours")
+    assert {Path(k).name for k in catalog.vacuum(lake, dry_run=True).lost.keys} == {f"{0:020d}.json"}
+    assert len(catalog.vacuum(lake).lost.keys) == 1
+    assert not Path(lake.storage.uri("main/lost-0123abcd/g1/_delta_log"), f"{0:020d}.json").exists()
+    catalog.undrop_dataset(lake, "dropped")
+    assert lake.read("dropped").num_rows == 0
+    assert lake.read("t").num_rows == 2
 
 
 @pytest.mark.s3

@@ -339,7 +339,7 @@ class Storage:
                 for entry in chunk:
                     yield _info(entry)
 
-    def folders(self, prefix: str = "") -> list[str]:
+    def folders(self, prefix: str = "") -> Sequence[str]:
         """Return the keys of what would be folders directly below a prefix; `""` means the root."""
         if self.is_local and not Path(self.root).is_dir():
             return []

@@ -11,19 +11,30 @@ from deltalake.exceptions import CommitFailedError
 
 from lakehouse.errors import LakeError
 
-SYSTEM_PROPERTIES = {
+_PROPERTIES = {
     "delta.checkpointInterval": "50",
     # Nothing cleans the log but our own maintenance, which knows the pins.
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
-    # Transaction ids only need to outlive a writer that lost a response.
+    # Transaction ids only need to outlive a run that is resumed.
     "delta.setTransactionRetentionDuration": "interval 30 days",
 }
-"""Delta table properties of the ledger and of the fact tables."""
 
-DATA_PROPERTIES = SYSTEM_PROPERTIES | {"delta.enableChangeDataFeed": "true"}
+DATA_PROPERTIES = _PROPERTIES | {"delta.enableChangeDataFeed": "true"}
 """Delta table properties of datasets: the change feed is on from version 0."""
+
+FACT_PROPERTIES = _PROPERTIES | {
+    # How long checkpoints carry replaced files. Upkeep takes these from the log, so longer would only cost time.
+    "delta.deletedFileRetentionDuration": "interval 1 hours"
+}
+"""Delta table properties of fact tables."""
+
+LEDGER_PROPERTIES = FACT_PROPERTIES | {
+    # A decision is tried for some minutes, so its id needs to be known no longer than a machine may sleep meanwhile.
+    "delta.setTransactionRetentionDuration": "interval 1 days"
+}
+"""Delta table properties of the ledger."""
 
 
 def own_commit(
@@ -47,7 +58,7 @@ def own_commit(
         what: The operation that the log shows, where delta-rs would call it a mere WRITE.
         retries: How often delta-rs may rebase the commit on others; 0 makes it a compare-and-swap.
     """
-    metadata = {"user": actor, "run": run, "message": message, "what": what}
+    metadata: dict[str, object] = {"user": actor, "run": run, "message": message, "what": what}
     metadata |= {"rows_added": rows_added, "rows_removed": rows_removed}
     return CommitProperties(
         custom_metadata={k: str(v) for k, v in metadata.items() if v is not None},
@@ -60,10 +71,10 @@ _HOPELESS = re.compile(r"unsupported table features|denied|forbidden|\b403\b|no 
 _TRANSIENT = re.compile(
     r"conflict|concurrent|already exists|timeout|timed out|connection|connect error|error sending request|\bdns\b"
     r"|transport|\b50[0234]\b|slow ?down"
-    # The log was folded under a handle that had been opened before.
-    r"|invalid table version|found gap|invalid checkpoint"
 )
-_GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing")
+_GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing|object-not-found")
+# What delta-rs says when the log was folded under a handle that had been opened before.
+_FOLDED = re.compile(r"invalid table version|found gap|invalid checkpoint")
 
 
 def worth_retrying(error: Exception) -> bool:
@@ -73,12 +84,18 @@ def worth_retrying(error: Exception) -> bool:
     text = str(error).lower()
     if _HOPELESS.search(text):
         return False
-    return isinstance(error, CommitFailedError) or _TRANSIENT.search(text) is not None
+    found = _TRANSIENT.search(text) or _FOLDED.search(text)
+    return isinstance(error, CommitFailedError) or found is not None
 
 
 def missed_files(error: Exception) -> bool:
     """Whether an attempt failed for a file that was gone: fine if the table went on meanwhile and was cleaned up."""
     return _GONE.search(f"{getattr(error, 'kind', '')} {error}".lower()) is not None
+
+
+def fell_behind(error: Exception) -> bool:
+    """Whether a reader or writer failed because the log or the files that it had opened were cleaned up meanwhile."""
+    return missed_files(error) or _FOLDED.search(str(error).lower()) is not None
 
 
 def backoff(attempt: int) -> None:

@@ -9,16 +9,14 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.commits import SYSTEM_PROPERTIES
+from lakehouse.commits import FACT_PROPERTIES
 from lakehouse.decisions import system_dataset
 from lakehouse.delta import open_delta
-from lakehouse.errors import LakeError, NotFoundError, translated
+from lakehouse.errors import NotFoundError, translated
 from lakehouse.snapshots import Snapshot, open_snapshot
 from lakehouse.storage import Storage
 from lakehouse.tables import Commit, Table
-
-COMPACT_EVERY = 64
-"""Commits after which a writer merges a fact table's small files."""
+from lakehouse.upkeep import reopening, tend_if_due
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -64,6 +62,19 @@ SCHEMAS: dict[str, pa.Schema] = {
         {"dataset_id": _TEXT, "table_version": _INT, "created_at": _TIME, "operation": _TEXT},
         {"rows_added": _INT, "rows_removed": _INT, "user": _TEXT, "message": _TEXT, "run": _TEXT, "rows_updated": _INT},
     ),
+    # What verifications found of states; `problems` is a JSON object {kind: count}, null when there are none.
+    "verifications": _schema(
+        {"dataset_id": _TEXT, "table_version": _INT, "at": _TIME, "deep": pa.bool_(), "ok": pa.bool_()},
+        {"files": _INT, "bytes": _INT, "problems": _TEXT},
+    ),
+    # The sha256 of data files, as the first deep verification found it.
+    "file_hashes": _schema({"dataset_id": _TEXT, "path": _TEXT, "size": _INT, "sha256": _TEXT, "at": _TIME}, {}),
+    # What differs between two published versions (table versions) of one table; the keys lie beside its data.
+    "changes": _schema(
+        {"dataset_id": _TEXT, "old_version": _INT, "new_version": _INT}
+        | {"rows_added": _INT, "rows_removed": _INT, "rows_changed": _INT, "columns": _TEXT, "key": _TEXT, "at": _TIME},
+        {"keys_uri": _TEXT, "keys_bytes": _INT},
+    ),
 }
 
 
@@ -92,8 +103,7 @@ class Facts:
             self._create(name)
             table = self._table(name)
         commit = table.append(rows, txn=txn)
-        if commit.table_version % COMPACT_EVERY == 0:
-            self._compact(name)
+        tend_if_due(self._storage, f"_system/{name}", commit.table_version, FACT_PROPERTIES)
         return commit
 
     def landed(self, name: str, app: str) -> int | None:
@@ -106,8 +116,10 @@ class Facts:
     def snapshot(self, name: str) -> Snapshot | None:
         """Return the newest state of one fact table, or None when it has no row yet."""
         try:
-            return open_snapshot(self._storage, system_dataset(name), f"system.{name}", None, None)
-        except NotFoundError:
+            return reopening(lambda: open_snapshot(self._storage, system_dataset(name), f"system.{name}", None, None))
+        except NotFoundError as error:
+            if error.kind != "table-missing":
+                raise
             return None
 
     def _table(self, name: str) -> Table:
@@ -121,14 +133,8 @@ class Facts:
                     self._storage.uri(f"_system/{name}"),
                     SCHEMAS[name],
                     mode="ignore",
-                    configuration=SYSTEM_PROPERTIES,
+                    configuration=FACT_PROPERTIES,
                     storage_options=self._storage.options(),
                 )
             except DeltaError:  # another process made it at the same moment: it is there now, or the next call says why
                 open_delta(self._storage, f"_system/{name}", f"system.{name}")
-
-    def _compact(self, name: str) -> None:
-        try:
-            open_delta(self._storage, f"_system/{name}", f"system.{name}").optimize.compact()
-        except (DeltaError, OSError, LakeError):
-            return  # lost against a writer, or the store failed: the rows are there, the next writer does it

@@ -7,10 +7,11 @@ state is read again and the decision validated again.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,18 +24,18 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse.commits import SYSTEM_PROPERTIES, backoff, own_commit, worth_retrying
-from lakehouse.decisions import DATA_TAGS, Decision, Format, Value
+from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, worth_retrying
+from lakehouse.decisions import DATA_TAGS, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
+from lakehouse.state import EMPTY, State
 from lakehouse.storage import Storage
+from lakehouse.upkeep import awake_s, overslept, reopening, tend_if_due
 
 log = logging.getLogger(__name__)
 
 LEDGER_KEY = "_system/ledger"
 FORMAT_NUMBER = 1
-COMPACT_AT = 64
-"""Files after which a writer compacts the ledger: a cold reader fetches at most about this many."""
 REOPEN_AFTER = 500
 """Reads after which the handle is opened anew: delta-rs' handles slow down with use."""
 PATIENCE_S = 300.0
@@ -56,60 +57,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-V = TypeVar("V", bound=Value)
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The current state at one ledger version: the last value of every thing. Never changes."""
-
-    seq: int
-    """Ledger version; -1 when nothing was folded yet."""
-    _values: dict[str, dict[str, str]]
-    _parsed: dict[tuple[str, str], Value]
-
-    def get(self, cls: type[V], key: str) -> V | None:
-        """Return the value under a key, or None."""
-        text = self._values.get(cls.ENTITY, {}).get(key)
-        if text is None:
-            return None
-        return self._parse(cls, key, text)
-
-    def all(self, cls: type[V]) -> Iterator[V]:
-        """Iterate over the current values of one entity, in the order in which their keys were first decided."""
-        for key, text in self._values.get(cls.ENTITY, {}).items():
-            yield self._parse(cls, key, text)
-
-    def raw(self) -> Iterator[tuple[str, str, str]]:
-        """Iterate over (entity, key, JSON value) of everything: what the SQL views read."""
-        for entity, values in self._values.items():
-            for key, text in values.items():
-                yield entity, key, text
-
-    def _parse(self, cls: type[V], key: str, text: str) -> V:
-        slot = (cls.ENTITY, key)
-        found = self._parsed.get(slot)
-        if found is None:
-            found = self._parsed[slot] = cls.from_json(text)
-        assert isinstance(found, cls)
-        return found
-
-    def with_rows(self, seq: int, rows: Sequence[tuple[str, str, str | None]]) -> State:
-        """Return the state after more decisions (entity, key, value), given in order."""
-        values, parsed = dict(self._values), dict(self._parsed)
-        for entity in dict.fromkeys(row[0] for row in rows):
-            values[entity] = dict(values.get(entity, {}))
-        for entity, key, value in rows:
-            parsed.pop((entity, key), None)
-            if value is None:
-                values[entity].pop(key, None)
-            else:
-                values[entity][key] = value
-        return State(seq, values, parsed)
-
-
-EMPTY = State(-1, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +83,10 @@ class Ledger:
         self._state = EMPTY
         self._table: DeltaTable | None = None
         self._uses = 0
+        # One transaction id for each thread, which decides one thing after another: ids would make opening slow if
+        # each decision had its own.
+        self._app = uuid4().hex
+        self._numbers = itertools.count()
 
     def create(self) -> bool:
         """Create the ledger with its first decisions, or finish that; return False when it is there already."""
@@ -161,13 +113,14 @@ class Ledger:
         """
         refuse_fork("The ledger")
         with self._lock:
-            if self._table is None or self._uses >= REOPEN_AFTER:
-                self._table, self._uses = self._open(), 0
-            else:
-                with translated("looking for new decisions"):
-                    self._table.update_incremental()
-            self._uses += 1
-            state = self._refresh(self._table)
+            try:
+                state = self._looked()
+            except LakeError as error:
+                if not fell_behind(error):
+                    raise
+                # This process slept while others cleaned up after it: begin at what is there now.
+                self._table = None
+                state = reopening(self._looked)
         if state.get(Format, "format") is None:  # `init` died half way, and can be run again
             raise self._missing()
         return state
@@ -193,22 +146,26 @@ class Ledger:
             ConflictError: others kept winning for five minutes (ledger-busy).
         """
         commit_id = uuid4().hex
-        attempts: dict[str, R] = {}
+        app = f"{self._app}-{threading.get_ident()}"
+        attempts: dict[int | None, R] = {}
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                table = self._open()
-                state = self._refresh(table)
-                landed = next((a for a in attempts if table.transaction_version(a) is not None), None)
-                if landed is not None:  # the response was lost, the commit was not
+                opened = awake_s()
+                table, state = reopening(self._opened)
+                landed = table.transaction_version(app)
+                if landed in attempts:  # the response was lost, the commit was not
                     return Decided(attempts[landed], state)
                 result, decisions = rule(state)
                 if not decisions:
                     return Decided(result, state)
-                attempt = f"{commit_id}-{len(attempts)}"
+                attempt = next(self._numbers)
                 attempts[attempt] = result
                 rows = self._rows(table.version() + 1, decisions, commit_id, run, message)
-                self._commit(table, rows, attempt, run, message)
+                self._commit(table, rows, (app, attempt), run, message)
+                tend_if_due(self._storage, LEDGER_KEY, table.version(), LEDGER_PROPERTIES)
+                if overslept(opened):  # the log may have been cut off before this commit, which nobody sees then
+                    continue
             except (DeltaError, OSError, LakeError) as error:
                 late = time.monotonic() > deadline
                 if not attempts or late or not worth_retrying(error):
@@ -222,17 +179,12 @@ class Ledger:
                 log.debug("ledger commit tried again", extra={"attempt": len(attempts), "error": type(error).__name__})
                 backoff(len(attempts))
                 continue
-            with self._lock:
-                folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
-                new = state.with_rows(state.seq + 1, folded)
-                self._state = max(self._state, new, key=lambda s: s.seq)
-            self._compact_if_due(table)
-            return Decided(result, new)
+            folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
+            return Decided(result, self._keep(state.with_rows(state.seq + 1, folded)))
 
     def history(self) -> pa.Table:
         """Return every decision ever made (columns of `SCHEMA`), oldest first."""
-        table = self._open()
-        return self._read(table, -1).select(SCHEMA.names)
+        return reopening(lambda: self._read(self._open(), -1).select(SCHEMA.names))
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +195,7 @@ class Ledger:
                     self._storage.uri(LEDGER_KEY),
                     SCHEMA,
                     mode="ignore",
-                    configuration=SYSTEM_PROPERTIES,
+                    configuration=LEDGER_PROPERTIES,
                     storage_options=self._storage.options(),
                 )
             except DeltaError:
@@ -266,25 +218,46 @@ class Ledger:
             root=root,
         )
 
+    def _looked(self) -> State:
+        """Return the newest state through the handle that is kept for reading."""
+        if self._table is None or self._uses >= REOPEN_AFTER:
+            self._table, self._uses = self._open(), 0
+        else:
+            with translated("looking for new decisions"):
+                self._table.update_incremental()
+        self._uses += 1
+        return self._refresh(self._table)
+
+    def _opened(self) -> tuple[DeltaTable, State]:
+        """Open the ledger freshly, for a commit on top of exactly this state."""
+        table = self._open()
+        return table, self._refresh(table)
+
     def _refresh(self, table: DeltaTable) -> State:
+        """Return the state at the version of a handle, or a newer one that is known already."""
         with self._lock:
-            state = self._state
-            version = table.version()
-            if version > state.seq:
-                rows = self._read(table, state.seq)
-                columns = [rows.column(name).to_pylist() for name in ("seq", "entity", "key", "value")]
-                # Filtered here, since a comparison in Arrow would import pandas, which takes 0.2 s.
-                after = [(*row,) for seq, *row in zip(*columns, strict=True) if seq > state.seq]
-                state = state.with_rows(version, after)
-                found = state.get(Format, "format")
-                if found is not None and found.number > FORMAT_NUMBER:
-                    raise FormatError(
-                        "format-too-new",
-                        f"This lakehouse has format {found.number}, this release reads {FORMAT_NUMBER}. "
-                        "Upgrade with: pip install -U lakehouse",
-                    )
-                self._state = state
-            return state
+            state, version = self._state, table.version()
+            if version <= state.seq:
+                return state
+            rows = self._read(table, state.seq)
+            columns = [rows.column(name).to_pylist() for name in ("seq", "entity", "key", "value")]
+            # Filtered here, since a comparison in Arrow would import pandas, which takes 0.2 s.
+            after = [(*row,) for seq, *row in zip(*columns, strict=True) if seq > state.seq]
+            state = state.with_rows(version, after)
+            found = state.get(Format, "format")
+            if found is not None and found.number > FORMAT_NUMBER:
+                raise FormatError(
+                    "format-too-new",
+                    f"This lakehouse has format {found.number}, this release reads {FORMAT_NUMBER}. "
+                    "Upgrade with: pip install -U lakehouse",
+                )
+            return self._keep(state)
+
+    def _keep(self, state: State) -> State:
+        """Go on from a state the next time, unless a newer one is known; return it."""
+        with self._lock:
+            self._state = max(self._state, state, key=lambda s: s.seq)
+        return state
 
     def _read(self, table: DeltaTable, after: int) -> pa.Table:
         """Read the files that hold decisions beyond version `after`, in order; they may hold earlier ones too."""
@@ -322,22 +295,15 @@ class Ledger:
         ]
         return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
-    def _commit(self, table: DeltaTable, rows: pa.Table, attempt: str, run: str | None, message: str | None) -> None:
+    def _commit(
+        self, table: DeltaTable, rows: pa.Table, txn: tuple[str, int], run: str | None, message: str | None
+    ) -> None:
         write_deltalake(
             table,
             rows,
             mode="append",
-            commit_properties=own_commit(attempt, 0, actor=self.actor, run=run, message=message, retries=0),
+            commit_properties=own_commit(*txn, actor=self.actor, run=run, message=message, retries=0),
         )
-
-    def _compact_if_due(self, table: DeltaTable) -> None:
-        """Merge the small files now and then; failing costs nothing, since the decision has landed."""
-        if table.version() % COMPACT_AT:
-            return
-        try:
-            self._open().optimize.compact()
-        except (DeltaError, OSError, LakeError) as error:
-            log.debug("ledger compaction left to the next writer", extra={"error": type(error).__name__})
 
 
 __all__ = ["EMPTY", "LEDGER_KEY", "SCHEMA", "Decided", "Ledger", "State"]

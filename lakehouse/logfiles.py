@@ -10,7 +10,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -99,15 +99,20 @@ def list_log(storage: Storage, location: str) -> LogFiles:
     Raises:
         StorageError, AccessDeniedError: the store failed or refused.
     """
+    with translated(f"listing the log of {location}"):
+        chunks = obstore.list(storage.store(table_uri(storage, location)), prefix="_delta_log")
+        return log_of(found["path"] for chunk in chunks for found in chunk)
+
+
+def log_of(paths: Iterable[str]) -> LogFiles:
+    """Return the files of a log among the keys of a table's objects, relative to the table."""
     entries: list[int] = []
     checkpoints: dict[int, list[str]] = {}
-    with translated(f"listing the log of {location}"):
-        for chunk in obstore.list(storage.store(table_uri(storage, location)), prefix="_delta_log"):
-            for found in chunk:
-                if name := _ENTRY.fullmatch(found["path"]):
-                    entries.append(int(name[1]))
-                elif name := _CHECKPOINT.fullmatch(found["path"]):
-                    checkpoints.setdefault(int(name[1]), []).append(found["path"])
+    for path in paths:
+        if name := _ENTRY.fullmatch(path):
+            entries.append(int(name[1]))
+        elif name := _CHECKPOINT.fullmatch(path):
+            checkpoints.setdefault(int(name[1]), []).append(path)
     return LogFiles(tuple(sorted(entries)), {v: tuple(checkpoints[v]) for v in sorted(checkpoints)})
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse import ledger as ledger_module
+from lakehouse import upkeep
 from lakehouse.decisions import DATA_TAGS, DataTag, Decision, Format, Tag
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.ledger import EMPTY, LEDGER_KEY, SCHEMA, Ledger, State
@@ -230,7 +231,7 @@ def test_compaction_keeps_the_state(ledger: Ledger, monkeypatch: pytest.MonkeyPa
     """Merging the ledger's files changes neither state nor history, for old readers and new ones."""
     old = Ledger(ledger._storage, "old")
     old.state()
-    monkeypatch.setattr(ledger_module, "COMPACT_AT", 4)
+    monkeypatch.setattr(upkeep, "EVERY", 4)
     for number in range(9):
         ledger.decide(put(tag(f"t{number % 3}", number)))
     uri = ledger._storage.uri(LEDGER_KEY)
@@ -333,8 +334,8 @@ def test_a_failure_after_a_lost_answer(tmp_path: Path) -> None:
     assert Ledger(Storage.open(str(tmp_path / "lake")), "me").create()
 
     class Lossy(Blinking):
-        def _commit(self, table: DeltaTable, rows: pa.Table, attempt: str, run: Any, message: Any) -> None:
-            super()._commit(table, rows, attempt, run, message)
+        def _commit(self, table: DeltaTable, rows: pa.Table, txn: tuple[str, int], run: Any, message: Any) -> None:
+            super()._commit(table, rows, txn, run, message)
             raise OSError("connection reset")
 
     ledger = Lossy(Storage.open(str(tmp_path / "lake")), "me")
@@ -342,12 +343,3 @@ def test_a_failure_after_a_lost_answer(tmp_path: Path) -> None:
     assert (decided.result, ledger.opened) == (1, 3)
     assert decided.state.get(Tag, "s/n1") == tag("n1", 1)
     assert decided.state.get(Tag, "s/n2") is None
-
-
-def test_a_failed_compaction_is_not_a_failed_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decision that landed is told as such when the store fails in the compaction after it."""
-    assert Ledger(Storage.open(str(tmp_path / "lake")), "me").create()
-    monkeypatch.setattr(ledger_module, "COMPACT_AT", 1)
-    ledger = Blinking(Storage.open(str(tmp_path / "lake")), "me")
-    assert ledger.decide(next_number).result == 1
-    assert ledger.opened == 2

@@ -1,0 +1,137 @@
+"""The current state of the decisions at one ledger version, and ways to find values in it.
+
+A state never changes: the next one is made from it. What was parsed and what was indexed goes on from state to
+state, so that what a decision costs follows what it decides, and not how much was decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from lakehouse.decisions import Value
+
+V = TypeVar("V", bound=Value)
+Row = tuple[str, str, str | None]
+"""One decision: entity, key, JSON value; None removes the thing."""
+Buckets = Mapping[Hashable, Mapping[str, None]]
+"""Keys of values by a word that those have, in the order in which they came to have it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index(Generic[V]):
+    """A way to find values of one entity by words that each of them has; made once, as a constant of a module."""
+
+    cls: type[V]
+    words: Callable[[V], Iterable[Hashable]]
+    """Returns what one value is found by; none: it is found by nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The current state at one ledger version: the last value of every thing. Never changes."""
+
+    seq: int
+    """Ledger version; -1 when nothing was folded yet."""
+    _values: dict[str, dict[str, str]]
+    _parsed: dict[tuple[str, str], tuple[str, Value]] = field(default_factory=dict, compare=False)
+    """Values by (entity, key) with the text that they were parsed from; shared by all states that follow each other."""
+    _indexes: dict[Index[Any], Buckets] = field(default_factory=dict, compare=False)
+
+    def get(self, cls: type[V], key: str) -> V | None:
+        """Return the value under a key, or None."""
+        text = self._values.get(cls.ENTITY, {}).get(key)
+        if text is None:
+            return None
+        return self._parse(cls, key, text)
+
+    def all(self, cls: type[V]) -> Iterator[V]:
+        """Iterate over the current values of one entity, in the order in which their keys were first decided."""
+        for key, text in self._values.get(cls.ENTITY, {}).items():
+            yield self._parse(cls, key, text)
+
+    def find(self, index: Index[V], word: Hashable) -> Iterator[V]:
+        """Iterate over the current values that have a word, in the order in which they came to have it.
+
+        The first call with an index looks at all values of its entity, later ones only at those that they find.
+        """
+        buckets = self._indexes.get(index)
+        if buckets is None:
+            buckets = self._indexes[index] = self._bucketed(index)
+        texts = self._values.get(index.cls.ENTITY, {})
+        for key in buckets.get(word, ()):
+            yield self._parse(index.cls, key, texts[key])
+
+    def raw(self) -> Iterator[tuple[str, str, str]]:
+        """Iterate over (entity, key, JSON value) of everything: what the SQL views read."""
+        for entity, values in self._values.items():
+            for key, text in values.items():
+                yield entity, key, text
+
+    def with_rows(self, seq: int, rows: Sequence[Row]) -> State:
+        """Return the state after more decisions (entity, key, value), given in order."""
+        changed: dict[str, dict[str, None]] = {}
+        for entity, key, _ in rows:
+            changed.setdefault(entity, {})[key] = None
+        values = self._values | {entity: dict(self._values.get(entity, {})) for entity in changed}
+        for entity, key, value in rows:
+            if value is None:
+                values[entity].pop(key, None)
+            else:
+                values[entity][key] = value
+        new = State(seq, values, self._parsed)
+        for index, buckets in list(self._indexes.items()):
+            new._indexes[index] = _moved(buckets, index, self, new, changed.get(index.cls.ENTITY, ()))
+        return new
+
+    def _parse(self, cls: type[V], key: str, text: str) -> V:
+        slot = (cls.ENTITY, key)
+        known = self._parsed.get(slot)
+        if known is not None and known[0] is text:
+            found = known[1]
+        else:
+            found = cls.from_json(text)
+            self._parsed[slot] = (text, found)
+        assert isinstance(found, cls)
+        return found
+
+    def _bucketed(self, index: Index[V]) -> Buckets:
+        buckets: dict[Hashable, dict[str, None]] = {}
+        for key, text in self._values.get(index.cls.ENTITY, {}).items():
+            for word in index.words(self._parse(index.cls, key, text)):
+                buckets.setdefault(word, {})[key] = None
+        return buckets
+
+
+def _moved(buckets: Buckets, index: Index[V], old: State, new: State, keys: Iterable[str]) -> Buckets:
+    """Return an index after the values of some keys changed; what it shares with the old one is not copied."""
+    moved, own = dict(buckets), set[Hashable]()
+
+    def bucket(word: Hashable) -> dict[str, None]:
+        if word not in own:
+            own.add(word)
+            moved[word] = dict(moved.get(word, {}))
+        found = moved[word]
+        assert isinstance(found, dict)
+        return found
+
+    for key in keys:
+        before, after = old.get(index.cls, key), new.get(index.cls, key)
+        left = dict.fromkeys(index.words(before)) if before is not None else {}
+        come = dict.fromkeys(index.words(after)) if after is not None else {}
+        for word in left:
+            if word not in come:
+                bucket(word).pop(key, None)
+        for word in come:
+            bucket(word)[key] = None
+    for word in own:
+        if not moved[word]:
+            del moved[word]
+    return moved if own else buckets
+
+
+EMPTY = State(-1, {})
+
+
+__all__ = ["EMPTY", "Index", "State"]

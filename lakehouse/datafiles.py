@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -51,7 +51,7 @@ class DataFile:
     modified: int
     """Milliseconds since the epoch; equal for all files of one write, so that they keep their order."""
     stored: int | None = None
-    """When the store got it, if that may be long before `modified`; milliseconds since the epoch."""
+    """When the store got it, if that is not `modified`; milliseconds since the epoch."""
 
 
 def write_files(
@@ -81,13 +81,13 @@ def write_files(
         StorageError, AccessDeniedError: the store or the disk failed.
     """
     written: list[DataFile] = []
-    stamp, now = uuid4().hex[:12], time.time_ns() // 1_000_000 if modified is None else modified
+    stamp, now = uuid4().hex[:12], time.time_ns() // 1_000_000
     rows = _RowGroups(reader)
     while (group := rows.next()) is not None:
         name = f"{stem}-{len(written):05d}-{stamp}.parquet"
         with translated("writing data files"):
             written.append(_write_one(storage, location, name, group, rows, lookup, sorted_by, target_bytes, now))
-    return written
+    return written if modified is None else [replace(f, modified=modified, stored=now) for f in written]
 
 
 def engine_properties(lookup: Sequence[str]) -> WriterProperties:
@@ -150,6 +150,7 @@ def _write_one(
             compression="zstd",
             bloom_filter_options=bloom or None,
             sorting_columns=sorting or None,
+            write_page_checksum=True,
         ) as writer:
             while group is not None:
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)

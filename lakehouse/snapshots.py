@@ -20,6 +20,7 @@ from lakehouse.delta import FileList, list_files, open_delta, table_schema
 from lakehouse.errors import FormatError, InvalidInputError, NotFoundError, StateError, suggest
 from lakehouse.history import commit_time
 from lakehouse.metrics import Metadata
+from lakehouse.presence import refuse_incomplete
 from lakehouse.readers import arrow as arrow_reader
 from lakehouse.readers import lazy as lazy_reader
 from lakehouse.storage import Storage
@@ -204,10 +205,14 @@ def open_snapshot(
     Raises:
         NotFoundError: the table or the version is gone (table-missing, version-not-found).
         FormatError: the table was replaced (table-replaced), or a feature is not supported (feature-unsupported).
+        StorageError: files of an adopted table are gone (file-missing).
     """
     table = open_delta(storage, dataset.location, dataset.full_name, table_version)
     check_identity(str(table.metadata().id), dataset)
-    return snapshot_of(storage, dataset, table, reference, version)
+    opened = snapshot_of(storage, dataset, table, reference, version)
+    if dataset.guarantee != "own":
+        refuse_incomplete(storage, dataset, opened.table_version, opened.file_list)
+    return opened
 
 
 def snapshot_of(

@@ -8,6 +8,7 @@
 `import lakehouse` alone reads everything by reference; `catalog` decides, `jobs` compute, `api` has the faces.
 """
 
+from lakehouse.compaction import OptimizeReport, optimize
 from lakehouse.errors import (
     AccessDeniedError,
     ConflictError,
@@ -35,10 +36,12 @@ __all__ = [
     "LogEntry",
     "MilestoneBundle",
     "NotFoundError",
+    "OptimizeReport",
     "Snapshot",
     "StateError",
     "StorageError",
     "Table",
     "connect",
     "init",
+    "optimize",
 ]

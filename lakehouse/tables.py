@@ -113,7 +113,7 @@ class Table:
         table = self.open()
         if seen := self._seen(table, txn):
             return seen
-        self._expect(table, expected_version)
+        self.expect(table, expected_version)
         if evolve:
             table = self._evolve(table, reader.schema, run, message, pinned=pinned)
         files = self._write(table, reader)
@@ -172,7 +172,7 @@ class Table:
         table = self.open()
         if seen := self._seen(table, txn):
             return seen
-        self._expect(table, expected_version)
+        self.expect(table, expected_version)
         if evolve:
             table = self._evolve(table, reader.schema, run, message, pinned=True)
         before, base = list_files(table, self.name), table.version()
@@ -231,7 +231,7 @@ class Table:
                 refuse_missing(rows.schema, table_schema(fresh))
             if plan.changed.num_rows:
                 stamp = own_commit(app, number, actor=self._actor, run=run, message=message, retries=0)
-                merging.execute(fresh, plan, names, engine_properties(self._lookup(fresh)), stamp)
+                merging.execute(fresh, plan, names, engine_properties(self.lookup_columns(table_schema(fresh))), stamp)
             else:  # only new rows: a plain append, but compare-and-swap, or two merges could insert the same key
                 added = plan.new.num_rows
                 stamp = own_commit(
@@ -272,7 +272,7 @@ class Table:
             check_agreement(fresh, predicate, removed, self.name)
             stamp = own_commit(app, number, actor=self._actor, run=run, message=message, retries=0)
             try:
-                properties = engine_properties(self._lookup(fresh))
+                properties = engine_properties(self.lookup_columns(table_schema(fresh)))
                 fresh.delete(predicate, writer_properties=properties, commit_properties=stamp)
             except DeltaError as error:
                 if not_evaluated(error):
@@ -318,7 +318,8 @@ class Table:
 
     def _write(self, table: DeltaTable, reader: pa.RecordBatchReader, sorted_by: Sequence[str] = ()) -> list[DataFile]:
         self._refuse_foreign(table)
-        schema, lookup = table_schema(table), self._lookup(table)
+        schema = table_schema(table)
+        lookup = self.lookup_columns(schema)
         return write_files(
             self._storage, self.dataset.location, fit(reader, schema), lookup=lookup, sorted_by=sorted_by
         )
@@ -327,10 +328,10 @@ class Table:
         if self.dataset.guarantee != "own":
             refuse_foreign(table, self.name)
 
-    def _lookup(self, table: DeltaTable) -> list[str]:
+    def lookup_columns(self, schema: pa.Schema) -> list[str]:
         """Return the columns by which rows are looked up: they get bloom filters."""
         names = {*self.dataset.key_columns, *_LOOKUP}
-        return [f.name for f in table_schema(table) if f.name in names and pa.types.is_string(f.type)]
+        return [f.name for f in schema if f.name in names and pa.types.is_string(f.type)]
 
     def _commit_files(
         self,
@@ -345,7 +346,7 @@ class Table:
         """Commit written files; with `base` only on top of exactly that version, of which `removed` rows go."""
 
         def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
-            self._expect(fresh, base)
+            self.expect(fresh, base)
             fences.refuse_swept(fresh, files, self.name)
             retries = 0 if base is not None or fences.is_slow(files) else 50
             stamp = own_commit(
@@ -436,7 +437,7 @@ class Table:
             return table
 
         def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
-            self._expect(fresh, table.version() if pinned else None)
+            self.expect(fresh, table.version() if pinned else None)
             self._refuse_foreign(fresh)
             new = added_fields(found, table_schema(fresh))
             if not new:  # another writer was first, with the same columns
@@ -447,7 +448,7 @@ class Table:
 
         return self.open(self.retried(attempt, None, run, Commit).table_version)
 
-    def _expect(self, table: DeltaTable, version: int | None) -> None:
+    def expect(self, table: DeltaTable, version: int | None) -> None:
         """Refuse a table that is not at `version`; None allows any."""
         if version is not None and table.version() != version:
             raise ConflictError(

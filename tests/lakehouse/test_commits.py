@@ -151,10 +151,10 @@ def test_a_store_that_fails_in_a_delete_is_not_the_condition(local: Lake) -> Non
     table.append(rows((1, "a", 1.0), (2, "b", 2.0)))
 
     class Torn(Table):
-        def _lookup(self, table: DeltaTable) -> list[str]:
+        def lookup_columns(self, schema: pa.Schema) -> list[str]:
             for file in files:
                 Path(file).unlink()
-            return super()._lookup(table)
+            return super().lookup_columns(schema)
 
     files = local.read("t").files()
     with pytest.raises(StorageError) as caught:

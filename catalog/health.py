@@ -59,7 +59,7 @@ def status(lake: Lake) -> Status:
     state = lake.state()
     form = state.get(Format, "format")
     assert form is not None, "the first decision of every ledger"
-    datasets = list(state.all(Dataset))
+    datasets = [d for d in state.all(Dataset) if d.copy_of is None]
     newest = _newest_versions(state)
     rejects = lake.sql("select count(*) as n from lake.rejects where severity = 'reject'").fetchall()[0][0]
     runs = lake.sql(
@@ -147,7 +147,7 @@ def _probe(lake: Lake) -> Callable[[], str]:
 
 def _datasets(lake: Lake) -> Iterator[Check]:
     """Check that every dataset opens; one line for all that do, one for each that does not."""
-    present = [d for d in lake.state().all(Dataset) if d.deleted_at is None]
+    present = [d for d in lake.state().all(Dataset) if d.deleted_at is None and d.copy_of is None]
     bad = [c for c in (_look(d.full_name, _opener(lake, d, None)) for d in present) if not c.ok]
     yield Check("datasets", not bad, f"{len(present) - len(bad)} of {len(present)} open")
     yield from bad

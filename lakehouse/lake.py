@@ -320,7 +320,7 @@ class Lake:
         return self._open(resolve(self.storage, state, ref), state)
 
     def _names(self) -> list[str]:
-        return [d.full_name for d in self.state().all(Dataset) if d.deleted_at is None]
+        return [d.full_name for d in self.state().all(Dataset) if d.deleted_at is None and d.copy_of is None]
 
     def _system_relation(self, name: str) -> pa.Table | Snapshot:
         if name == "ledger_state":

@@ -48,7 +48,7 @@ def plain_type(kind: pa.DataType, where: str = "") -> pa.DataType:
     if t.is_map(kind):
         return pa.map_(plain_type(kind.key_type, where), plain_type(kind.item_type, where))
     if t.is_struct(kind):
-        return pa.struct([f.with_type(plain_type(f.type, f"{where}.{f.name}")) for f in kind])
+        return pa.struct([pa.field(f.name, plain_type(f.type, f"{where}.{f.name}"), f.nullable) for f in kind])
     if (
         t.is_list(kind)
         or t.is_large_list(kind)

@@ -17,7 +17,7 @@ with dataset as (
         "key_columns": ["VARCHAR"], "guarantee": "VARCHAR", "parent": "VARCHAR", "description": "VARCHAR",
         "owner": "VARCHAR", "license": "VARCHAR", "created_at": "TIMESTAMPTZ", "deleted_at": "TIMESTAMPTZ"}'))
     from lake.ledger_state
-    where entity = 'dataset'
+    where entity = 'dataset' and value ->> 'copy_of' is null -- copies of an adopted one's versions have no name
 ), numbering as (
     select key as folded, nullif(cast(value ->> 'last_version' as bigint), 0) as latest_version
     from lake.ledger_state

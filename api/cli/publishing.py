@@ -48,10 +48,13 @@ def publish(
     data_tag: Annotated[
         str, typer.Option(metavar="TAG", help="DRAFT, REVIEWED, FINAL, or a word of yours.")
     ] = DEFAULT_DATA_TAG,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Of an adopted table: keep a copy of our own, which others can't clean up.")
+    ] = False,
     message: Message = None,
 ) -> None:
     """Publish a state as the dataset's next version: numbered, pinned."""
-    made = catalog.publish(open_lake(ctx), dataset, data_tag=data_tag, message=message)
+    made = catalog.publish(open_lake(ctx), dataset, data_tag=data_tag, message=message, copy=copy)
     record = {
         "dataset": made.full_name,
         "version": made.number,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
@@ -25,6 +25,7 @@ from lakehouse.delta import Route, arrow_table, list_files, refuse_foreign
 from lakehouse.errors import InvalidInputError, translated
 from lakehouse.lake import Lake
 from lakehouse.layout import Order, Part
+from lakehouse.progress import SILENT, Progress
 from lakehouse.references import parse_name
 from lakehouse.resolution import find_dataset
 from lakehouse.rewriting import commit_rewrite, write_parts
@@ -77,7 +78,7 @@ def optimize(
     target_bytes: int = TARGET_BYTES,
     run: str | None = None,
     message: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> OptimizeReport:
     """Rewrite a dataset's files so that reading and merging touch fewer of them.
 
@@ -96,7 +97,7 @@ def optimize(
         adopted: Also rewrite an adopted table, which belongs to others.
         target_bytes: Size of the new files.
         run, message: As in every write.
-        progress: Called with the bytes done and the bytes to do.
+        progress: Told the bytes of the files that are to be replaced.
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted, table-missing.
         InvalidInputError: an adopted table that was not asked for (table-adopted) or that can't be rewritten
@@ -108,13 +109,15 @@ def optimize(
     table = Table(lake.storage, find_dataset(lake.state(), ".".join(parse_name(name))), lake.actor)
     state = first = _open(lake, table, adopted)
     order = _order(table.dataset, state.snapshot.schema, sort, tuple(zorder))
-    made, lost = set[str](), set[str]()
+    made, lost, todo = set[str](), set[str](), 0
     for attempt in range(ROUNDS):
         if attempt:
             backoff(attempt)
             state = _open(lake, table, adopted)
         parts = _plan(table.dataset, state, order, made, full=full, target=target_bytes)
-        finished, total, lost = 0, sum(p.bytes for p in parts), set()
+        lost = set()
+        todo += sum(p.bytes for p in parts)
+        progress.total(todo)
         for batch in layout.batched(parts):
             files = write_parts(table, state.snapshot, batch, order, target_bytes)
             commit = (
@@ -127,9 +130,7 @@ def optimize(
                 made |= {f.path for f in files}
                 versions.append(commit.table_version)
                 rewritten += len(paths)
-            finished += sum(p.bytes for p in batch)
-            if progress is not None:
-                progress(finished, total)
+            progress.advance(sum(p.bytes for p in batch))
         if not lost:
             break
     last = list_files(table.open(), table.name)

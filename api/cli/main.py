@@ -56,7 +56,12 @@ COMMANDS = {
     "tag": Entry("Publish", "publishing", "Set, list and remove movable names of versions."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and list milestones."),
+    "optimize": Entry("Maintain", "maintenance", "Rewrite a dataset's files so that reading touches fewer of them."),
+    "restore": Entry("Maintain", "retention", "Bring a dataset back to an earlier state, as a new commit."),
+    "expire": Entry("Maintain", "retention", "Give up published versions that no rule keeps."),
+    "hold": Entry("Maintain", "retention", "Set, list and release legal holds."),
     "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and what dead writers left behind."),
+    "verify": Entry("Maintain", "verifying", "Check that what is pinned can be read: files, sizes, rows, packs."),
 }
 
 

@@ -383,6 +383,19 @@ def test_demo_is_wired(cli_at: Callable[[Path], Typed], tmp_path: Path, monkeypa
     assert shown == [str(tmp_path / "there"), str(tmp_path / "root")]
 
 
+def test_optimize(cli: Typed) -> None:
+    """`optimize` joins small files and keeps the order of rows; a second one finds nothing; an adopted table is asked for."""
+    before = cli.json("head", "pets")
+    said = cli.json("optimize", "pets", "-m", "fewer files")
+    assert (said["commits"], said["files_after"], said["left"]) == (1, 1, [])
+    assert cli.json("head", "pets") == before
+    assert (cli.json("log", "pets")[0]["operation"], cli.json("log", "pets")[0]["message"]) == ("OPTIMIZE", "fewer files")
+    assert "nothing to do" in cli.ok("optimize", "pets").stdout
+    assert "rewritten  1 file\n" in cli.ok("optimize", "pets", "--z-order", "label,id").stdout
+    assert "rewritten  1 file\n" in cli.ok("optimize", "pets", "--sort", "--full").stdout
+    assert cli("optimize", "vision.tiles", "--sort", "--z-order", "path").code == 2
+
+
 JSON_COMMANDS: dict[str, list[str]] = {
     "dataset list": ["dataset", "list"],
     "dataset show": ["dataset", "show", "pets"],
@@ -394,6 +407,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "milestone publish": ["milestone", "publish", "spring"],
     "milestone show": ["milestone", "show", "spring"],
     "milestone list": ["milestone", "list"],
+    "optimize": ["optimize", "pets"],
     "publish": ["publish", "pets"],
     "run features": ["run", "features", "vision.tiles", "--workers", "1"],
     "lineage": ["lineage", "vision.tiles_features"],
@@ -403,6 +417,10 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "snapshot create": ["snapshot", "create", "s", "pets"],
     "snapshot list": ["snapshot", "list"],
     "status": ["status"],
+    "restore": ["restore", "pets", "@v1", "--yes"],
+    "expire": ["expire", "pets", "--keep-last", "1"],
+    "hold set": ["hold", "set", "pets", "--reason", "case 7"],
+    "hold list": ["hold", "list"],
     "tag set": ["tag", "set", "pets@v1", "prod"],
     "tag list": ["tag", "list", "pets"],
 }

@@ -23,8 +23,9 @@ VERBS = list(verbs())
 NEEDED = """
     init, demo, doctor, status, dataset create, dataset list, dataset show, dataset delete, dataset undrop, ingest,
     delete, log, show, head, diff, publish, tag set, tag list, tag remove, snapshot create, snapshot list,
+    restore, expire, hold set, hold list, hold release,
     snapshot delete, milestone define, milestone show, milestone list, milestone publish, sql, run features, lineage,
-    asset show, asset get, export
+    asset show, asset get, export, optimize
 """
 
 

@@ -9,25 +9,35 @@ from catalog.assets import find_assets, read_asset
 from catalog.cleanup import CleanUp, vacuum
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.health import Check, Status, doctor, status
+from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
 from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
 from catalog.pins import list_snapshots, pinned_by
+from catalog.retention import Expiry, KeptVersion, expire
+from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
+from lakehouse.restoring import restore
 
 __all__ = [
     "Check",
     "CleanUp",
     "Edge",
+    "Expiry",
+    "KeptVersion",
+    "Problem",
     "Run",
     "Status",
+    "VerifyReport",
     "adopt_dataset",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
     "doctor",
+    "expire",
     "find_assets",
     "lineage",
     "list_datasets",
+    "list_holds",
     "list_milestones",
     "list_snapshots",
     "list_tags",
@@ -36,7 +46,10 @@ __all__ = [
     "publish",
     "publish_milestone",
     "read_asset",
+    "release_hold",
     "remove_tag",
+    "restore",
+    "set_hold",
     "set_tag",
     "show_dataset",
     "show_milestone",
@@ -44,4 +57,5 @@ __all__ = [
     "status",
     "undrop_dataset",
     "vacuum",
+    "verify",
 ]

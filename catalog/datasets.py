@@ -10,11 +10,12 @@ from typing import Literal
 import pyarrow as pa
 
 from lakehouse.creation import create_table, identify_table
-from lakehouse.decisions import Dataset, Decision, Milestone, Name
+from lakehouse.decisions import Dataset, Decision, Hold, Milestone, Name
 from lakehouse.delta import table_uri
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, new_id
 from lakehouse.ledger import State
+from lakehouse.pins import held
 from lakehouse.references import check_name, check_namespace, parse_name
 from lakehouse.resolution import find_dataset, find_name, tags_of
 from lakehouse.schema import plain_schema
@@ -35,6 +36,8 @@ class DatasetInfo:
     """Milestones that it is a member of."""
     children: list[str]
     """Datasets derived from it."""
+    hold: Hold | None = None
+    """The legal hold on it, if there is one."""
 
 
 def create_dataset(
@@ -144,6 +147,7 @@ def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = F
         d
         for d in state.all(Dataset)
         if (d.deleted_at is not None) == deleted
+        and d.copy_of is None
         and (namespace is None or d.namespace.casefold() == namespace.casefold())
     ]
     return [_info(state, d) for d in sorted(found, key=lambda d: d.full_name.casefold())]
@@ -281,4 +285,5 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
             if dataset.full_name.casefold() in {n.casefold() for n in m.members}
         ],
         children=[d.full_name for d in state.all(Dataset) if d.parent == dataset.dataset_id and d.deleted_at is None],
+        hold=held(state, dataset.dataset_id),
     )

@@ -23,7 +23,7 @@ from lakehouse.commits import backoff, missed_files, own_commit, worth_retrying
 from lakehouse.datafiles import DataFile, engine_properties, inspect_file, write_files
 from lakehouse.decisions import Dataset
 from lakehouse.delta import list_files, open_delta, refuse_foreign, table_schema
-from lakehouse.errors import ConflictError, InvalidInputError, LakeError, translated
+from lakehouse.errors import ConflictError, InvalidInputError, LakeError, NotFoundError, translated
 from lakehouse.history import LogEntry, find_transaction
 from lakehouse.predicates import check_agreement, not_evaluated, to_delta_predicate, unsupported
 from lakehouse.readers import arrow as arrow_reader
@@ -417,7 +417,10 @@ class Table:
             backoff(tries)
 
     def _find(self, table: DeltaTable, app: str, number: int) -> int:
-        return find_transaction(self._storage, self.dataset.location, table.version(), app, number)
+        try:
+            return find_transaction(self._storage, self.dataset.location, table.version(), app, number)
+        except NotFoundError:  # its log entry was folded already: the newest version has it, too
+            return table.version()
 
     def _seen(self, table: DeltaTable, txn: tuple[str, int] | None) -> Commit | None:
         if txn is None or not self._has(table, *txn):

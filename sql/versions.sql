@@ -11,11 +11,13 @@
 -- created_by    VARCHAR    who published
 -- run           VARCHAR    the run that published; null when a person did
 -- dataset_id    VARCHAR    the dataset's identity
+-- expired_at    TIMESTAMP WITH TIME ZONE  when it was given up by `expire`; null: it is kept
 with version as (
     select unnest(from_json(value, '{
         "series": "VARCHAR", "number": "BIGINT", "dataset_id": "VARCHAR", "full_name": "VARCHAR",
         "table_version": "BIGINT", "data_tag": "VARCHAR", "message": "VARCHAR", "rows": "BIGINT", "files": "BIGINT",
-        "bytes": "BIGINT", "created_at": "TIMESTAMPTZ", "created_by": "VARCHAR", "run": "VARCHAR"}'))
+        "bytes": "BIGINT", "created_at": "TIMESTAMPTZ", "created_by": "VARCHAR", "run": "VARCHAR",
+        "expired_at": "TIMESTAMPTZ"}'))
     from lake.ledger_state
     where entity = 'version'
 ), tag as (
@@ -40,7 +42,8 @@ select
     v.created_at,
     v.created_by,
     v.run,
-    v.dataset_id
+    v.dataset_id,
+    v.expired_at
 from version v
 left join tag t on t.series = v.series and t.number = v.number
 order by dataset, version

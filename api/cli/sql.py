@@ -47,7 +47,7 @@ def sql(
     """Run one SQL query, or an interactive prompt without one.
 
     DuckDB's SQL, in which any reference is a table: "vision.photos@v3", vision.photos. The lakehouse describes itself
-    in the views datasets, versions, milestones, milestone_datasets, pins, runs, lineage and rejects.
+    in the views datasets, versions, milestones, milestone_datasets, pins, holds, runs, lineage and rejects.
     """
     call, lake = call_of(ctx), open_lake(ctx)
     session = lake.session(milestone)

@@ -299,23 +299,31 @@ def test_names_are_found_however_they_are_quoted() -> None:
 COLUMNS = {
     "datasets": "dataset namespace name dataset_id kind key_columns parent guarantee location owner license description "
     "latest_version created_at deleted_at",
-    "versions": "dataset version table_version data_tag tags rows files bytes message created_at created_by run dataset_id",
+    "versions": "dataset version table_version data_tag tags rows files bytes message created_at created_by run dataset_id "
+    "expired_at",
     "milestones": "milestone version status data_tag attribute color published_at published_by message members",
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
+    "holds": "dataset dataset_id reason created_at created_by",
     "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
     "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
     "input_table_version source",
     "rejects": "run dataset dataset_id source item line column_name code severity reason at",
+    "changes": "dataset old_version new_version rows_added rows_removed rows_changed columns key has_keys "
+    "old_table_version new_table_version at dataset_id",
 }
 TYPES = {
     **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
-    **dict.fromkeys(("started_at", "finished_at", "at"), "TIMESTAMP WITH TIME ZONE"),
+    **dict.fromkeys(("started_at", "finished_at", "at", "expired_at"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("version", "table_version", "rows", "files", "bytes", "milestone_version", "line"), "BIGINT"),
     **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
     **dict.fromkeys(("key_columns", "tags"), "VARCHAR[]"),
     "ready": "BOOLEAN",
+    "has_keys": "BOOLEAN",
+    **dict.fromkeys(("columns", "key"), "JSON"),
+    **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),
+    **dict.fromkeys(("rows_added", "rows_removed", "rows_changed"), "BIGINT"),
 }
 
 

@@ -1,0 +1,181 @@
+"""Retention: giving up published versions that no rule keeps. What something still points at, or a hold covers, stays.
+
+An expired version is no longer pinned, so that the next clean-up may free what only it needed. Its number stays used,
+and naming it says that it expired.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name
+from lakehouse.errors import FormatError, InvalidInputError, NotFoundError
+from lakehouse.lake import Lake
+from lakehouse.ledger import State
+from lakehouse.pins import SKEW, held, pinned_versions, pins_on_versions
+from lakehouse.references import parse_name
+from lakehouse.resolution import find_name, tags_of, versions_of
+from lakehouse.spans import parse_span
+from lakehouse.vacuum import survey
+
+
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A published version that no rule keeps, and that stays all the same."""
+
+    version: DatasetVersion
+    why: tuple[str, ...]
+    """What keeps it: `newest version`, `tag prod`, `milestone main.spring/v2`, `snap:run-20-nov`, `legal hold: ...`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """What expires, or has expired."""
+
+    expired: tuple[DatasetVersion, ...]
+    """By dataset and number."""
+    kept: tuple[KeptVersion, ...]
+    """Versions that no rule keeps, but that something points at."""
+    files: int | None = None
+    """Data files that only the expired versions need, which a clean-up then deletes; None: not looked at, or unknown."""
+    bytes: int | None = None
+    """Their size."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the expired versions, each counted for itself."""
+        return sum(v.rows for v in self.expired)
+
+    def __bool__(self) -> bool:
+        return bool(self.expired)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What keeps a version; one that any of them keeps stays."""
+
+    last: int | None
+    after: datetime | None
+    tags: frozenset[str]
+
+    def keeps(self, version: DatasetVersion, newer: int) -> bool:
+        """Whether a version stays.
+
+        Args:
+            newer: How many versions that did not expire are newer.
+        """
+        return (
+            (self.last is not None and newer < self.last)
+            or (self.after is not None and version.created_at > self.after)
+            or version.data_tag.casefold() in self.tags
+        )
+
+
+def expire(
+    lake: Lake,
+    name: str | None,
+    *,
+    keep_last: int | None = None,
+    keep_for: str | timedelta | None = None,
+    keep_tags: Sequence[str] = (),
+    message: str | None = None,
+    dry_run: bool = False,
+) -> Expiry:
+    """Give up the published versions that no rule keeps, in one decision.
+
+    At least one rule is needed, and what any of them keeps stays. So do the newest version, and every version that a
+    tag, a milestone, a snapshot or a running reader points at, or a legal hold covers.
+
+    Args:
+        name: `[namespace.]name`; None means every dataset, deleted ones too.
+        keep_last: How many of the newest versions of each dataset stay.
+        keep_for: Versions that were published within this span stay: `90d`, a timedelta.
+        keep_tags: Data tags whose versions stay: FINAL.
+        message: A person's words, kept with the decision.
+        dry_run: Only say what would expire, and what a clean-up could free then.
+    Raises:
+        InvalidInputError: no rule (rule-missing), keep_last below 1 (keep-invalid), no span of time (span-invalid).
+        NotFoundError: dataset-not-found.
+    """
+    now = datetime.now(UTC)
+    rules = _rules(now, keep_last, keep_for, keep_tags)
+    full = None if name is None else ".".join(parse_name(name))
+
+    def rule(state: State) -> tuple[Expiry, list[Decision]]:
+        names = state.all(Name) if full is None else [find_name(state, full)]
+        found = _judge(state, sorted(names, key=lambda n: n.key), rules, now)
+        return found, [Decision.put("version.expire", version) for version in found.expired]
+
+    if not dry_run:
+        return lake.ledger.decide(rule, message=message).result
+    state = lake.state()
+    found, decisions = rule(state)
+    after = state.with_rows(state.seq, [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions])
+    try:
+        freed = [_freed(lake, state, after, dataset_id) for dataset_id in {v.dataset_id for v in found.expired}]
+    except (NotFoundError, FormatError):  # an adopted table that went away, or that no clean-up of ours can judge
+        return found
+    return replace(found, files=sum(files for files, _ in freed), bytes=sum(size for _, size in freed))
+
+
+def _rules(now: datetime, keep_last: int | None, keep_for: str | timedelta | None, keep_tags: Sequence[str]) -> _Rules:
+    if keep_last is None and keep_for is None and not keep_tags:
+        raise InvalidInputError(
+            "rule-missing", "Nothing says which versions to keep. Give a number to keep, a span of time or data tags."
+        )
+    if keep_last is not None and keep_last < 1:
+        raise InvalidInputError("keep-invalid", f"{keep_last} versions can't be kept: the newest always stays.")
+    after = None if keep_for is None else now - parse_span(keep_for, "keep_for")
+    return _Rules(keep_last, after, frozenset(tag.casefold() for tag in keep_tags))
+
+
+def _judge(state: State, names: Sequence[Name], rules: _Rules, now: datetime) -> Expiry:
+    """Return which versions of some names expire, and which stay though no rule keeps them."""
+    expired: list[DatasetVersion] = []
+    kept: list[KeptVersion] = []
+    pinned: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for pin in pins_on_versions(state, now - SKEW):
+        pinned[pin.dataset_id, pin.table_version].append(pin.pinned_by)
+    for name in names:
+        tags: dict[int, list[str]] = defaultdict(list)
+        for tag, number in tags_of(state, name.series).items():
+            tags[number].append(f"tag {tag}")
+        living = [v for v in versions_of(state, name.series) if v.expired_at is None]
+        living.sort(key=lambda v: v.number)
+        for newer, version in enumerate(reversed(living)):
+            if rules.keeps(version, newer):
+                continue
+            hold = held(state, version.dataset_id)
+            why = [
+                *([] if newer else ["newest version"]),
+                *tags[version.number],
+                *pinned[version.dataset_id, version.table_version],
+                *([f"legal hold: {hold.reason}"] if hold else []),
+            ]
+            if why:
+                kept.append(KeptVersion(version, tuple(why)))
+            else:
+                expired.append(replace(version, expired_at=now))
+    return Expiry(tuple(_sorted(expired)), tuple(sorted(kept, key=lambda k: (k.version.full_name, k.version.number))))
+
+
+def _sorted(versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
+    return sorted(versions, key=lambda v: (v.full_name, v.number))
+
+
+def _freed(lake: Lake, before: State, after: State, dataset_id: str) -> tuple[int, int]:
+    """Return number and size of the files of a dataset that some version needs in one state, and none in another.
+
+    The log is read once, from where the last clean-up stopped; what it costs does not depend on how many are pinned.
+    """
+    dataset = before.get(Dataset, dataset_id)
+    assert dataset is not None, "the ledger never forgets a dataset that has versions"
+    found = survey(lake, before, dataset, timedelta())
+    needed, _ = found.files.split(pinned_versions(before, dataset_id))
+    _, dead = found.files.split(pinned_versions(after, dataset_id))
+    once = {file.path for file in needed}
+    freed = {file.path: file.bytes for file in dead if file.path in once and file.path not in found.later}
+    return len(freed), sum(freed.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -13,10 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import catalog
-from lakehouse import facts as facts_module
-from lakehouse.delta import open_delta
 from lakehouse.errors import ConflictError, InvalidInputError, StorageError
-from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.lake import Lake
 from lakehouse.tables import Table
 from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
@@ -160,26 +156,6 @@ def test_a_store_that_fails_in_a_delete_is_not_the_condition(local: Lake) -> Non
     with pytest.raises(StorageError) as caught:
         Torn(table._storage, table.dataset, "me").delete("id = 1")
     assert caught.value.kind == "object-not-found"
-
-
-def test_a_failed_compaction_does_not_undo_facts(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that landed are reported as landed, also when the store fails while their files are merged."""
-    opened: list[str] = []
-
-    def failing(storage: Any, location: str, what: str, version: int | None = None) -> DeltaTable:
-        opened.append(what)
-        if len(opened) == 2:
-            raise StorageError("storage-unavailable", "The store failed")
-        return open_delta(storage, location, what, version)
-
-    facts = Facts(local.storage, "me")
-    row = {f.name: f"{f.name}" if pa.types.is_string(f.type) else 0 for f in SCHEMAS["blobs"]}
-    data = pa.Table.from_pylist([row], schema=SCHEMAS["blobs"])
-    facts.append("blobs", data, ("a", 0))
-    monkeypatch.setattr(facts_module, "COMPACT_EVERY", 1)
-    monkeypatch.setattr(facts_module, "open_delta", failing)
-    assert facts.append("blobs", data, ("a", 1)).rows_added == 1
-    assert len(opened) == 2
 
 
 def test_log_entries_without_commit_info_and_with_gaps(local: Lake) -> None:

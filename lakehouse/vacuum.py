@@ -131,6 +131,7 @@ def vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> P
         lifetimes.save(lake.storage, dataset.dataset_id, found.files)
         kept = _condemn(lake, dataset, found)
         if kept is not None:
+            _look_again(lake, dataset, found)
             done = _planned(lake, state, dataset, found, kept)
             _delete(lake, done, found)
             return done
@@ -232,6 +233,17 @@ def _condemn(lake: Lake, dataset: Dataset, found: Survey) -> tuple[int, ...] | N
         return kept, [] if same else [Decision.put("version.condemn", value)]
 
     return lake.ledger.decide(rule).result
+
+
+def _look_again(lake: Lake, dataset: Dataset, found: Survey) -> None:
+    """Note what commits since the survey listed again.
+
+    A restore leases the state that it lists again. Either that lease was there when the decision was taken, which then
+    keeps the state; or it had ended, with the commit, which is seen now; or the restore comes later and is refused.
+    """
+    newest = Table(lake.storage, dataset, lake.actor).version()
+    for entry in read_entries(lake.storage, dataset.location, range(found.head + 1, newest + 1)):
+        found.later |= entry.added.keys() | entry.changes.keys()
 
 
 def _planned(lake: Lake, state: State, dataset: Dataset, found: Survey, kept: tuple[int, ...]) -> Plan:

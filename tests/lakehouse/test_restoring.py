@@ -197,3 +197,21 @@ def test_adopted_tables(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError) as caught:
         restore(lake, "parted", "@#0")
     assert caught.value.kind == "table-partitioned"
+
+
+def test_a_clean_up_that_looked_before(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore that comes between a clean-up's look and its decision keeps the files that it listed again."""
+    lake.table("t").overwrite(rows(C))
+    decide, other = lake.ledger.decide, connect(lake.root)
+
+    def late(*given: Any, **more: Any) -> Any:
+        monkeypatch.undo()
+        restore(other, "t", "@#4")
+        return decide(*given, **more)
+
+    monkeypatch.setattr(lake.ledger, "decide", late)
+    vacuum(lake, lake.table("t").dataset, keep_for=timedelta())
+    assert read(lake) == [(2, "bb", 2.0)]
+    vacuum(lake, lake.table("t").dataset, keep_for=timedelta())
+    assert read(lake) == [(2, "bb", 2.0)]
+    assert read(lake, "t@v1") == [B, A]

@@ -19,7 +19,8 @@ SMALL = 0.75
 """Part of the target size below which a file is small."""
 PART_BYTES = 1 << 30
 """Bytes that are sorted, and that one commit replaces, at most: what is lost when another writer is faster."""
-_ORDERED = re.compile(r"(?:sort|zorder)-([0-9a-f]{8})-[0-9]{5}-([0-9a-f]{12})\.parquet")
+_ORDERED = re.compile(r"((?:sort|zorder)-[0-9a-f]{8})-[0-9]{5}-([0-9a-f]{12})\.parquet")
+"""Name of a file that was ordered: the stem of `Order`, and what all files of one ordering share."""
 _DELTA_RS = re.compile(r"-c[0-9]{3}(\.[a-z0-9]+)?\.parquet$")
 
 
@@ -160,42 +161,44 @@ def sorted_by_key(files: Sequence[File], target: int, stem: str) -> list[Part]:
     of several columns are wider than the keys. More than PART_BYTES that overlap are sorted slice by slice, each a
     range of the least keys: every run then divides the ranges further.
     """
-    movable = [f for f in files if not f.fixed]
-    known = sorted((f for f in movable if f.low), key=lambda f: (f.low, f.path))
-    unknown = [f for f in movable if not f.low]
-    units = list(_overlapping(known))
-    units += [unknown] if len({_maker(f) for f in unknown}) > 1 else [[f] for f in unknown]
-    parts, held = list[Part](), list[File]()
-    for unit in [*units, []]:
-        if held and (not unit or sum(f.bytes for f in (*held, *unit)) > target):
-            parts += [Part(chosen, stem) for chosen in _slices(held) if _worth_sorting(chosen)]
-            held = []
+    parts, held, size = list[Part](), list[File](), 0
+    for unit in [*_overlapping([f for f in files if not f.fixed], stem), []]:
+        more = sum(f.bytes for f in unit)
+        if held and (not unit or size + more > target):
+            chosen = _slices(held)
+            parts += [Part(some, stem) for some in chosen if any(f.due for f in some) or _makers(some, stem) > 1]
+            held, size = [], 0
         held += unit
+        size += more
     return parts
 
 
-def _overlapping(known: Sequence[File]) -> Iterator[list[File]]:
+def _overlapping(files: Sequence[File], stem: str) -> Iterator[list[File]]:
     """Iterate over sets of files that overlap by key, files in ascending order of their least keys."""
-    unit, reach = list[File](), dict[str, tuple[Any, ...]]()
+    known = sorted((f for f in files if f.low), key=lambda f: (f.low, _maker(f, stem), f.path))
+    units, reach = list[list[File]](), ()
     for file in known:
-        maker = _maker(file)
-        if unit and not any(high > file.low for other, high in reach.items() if other != maker):
+        if units and reach > file.low:
+            units[-1].append(file)
+            reach = max(reach, file.high)
+        else:
+            units.append([file])
+            reach = file.high
+    for unit in [*units, [f for f in files if not f.low]]:
+        if _makers(unit, stem) > 1:
             yield unit
-            unit, reach = [], {}
-        unit.append(file)
-        reach[maker] = max(reach.get(maker, file.high), file.high)
-    if unit:
-        yield unit
+        else:
+            yield from ([file] for file in unit)
 
 
-def _maker(file: File) -> str:
-    """Return what made a file: the sort that it shares with others, or else only itself."""
+def _maker(file: File, stem: str) -> str:
+    """Return what made a file: the ordering that it shares with others, or else only itself."""
     found = _ORDERED.fullmatch(file.path)
-    return file.path if found is None else found[2]
+    return file.path if found is None or found[1] != stem else found[2]
 
 
-def _worth_sorting(chosen: Sequence[File]) -> bool:
-    return any(f.due for f in chosen) or len({_maker(f) for f in chosen}) > 1
+def _makers(files: Sequence[File], stem: str) -> int:
+    return len({_maker(f, stem) for f in files})
 
 
 def _slices(files: Sequence[File]) -> Iterator[tuple[File, ...]]:
@@ -213,9 +216,9 @@ def _slices(files: Sequence[File]) -> Iterator[tuple[File, ...]]:
 def z_ordered(files: Sequence[File], target: int, stem: str) -> list[Part]:
     """Plan to order by a z-value what is not yet, slice by slice, together with small files that are."""
     movable = [f for f in files if not f.fixed]
-    done = {f.path for f in movable if _ORDERED.fullmatch(f.path) and f.path.startswith(stem)}
+    done = {f.path for f in movable if _maker(f, stem) != f.path}
     chosen = [f for f in movable if f.path not in done or f.bytes < SMALL * target]
-    if all(f.path in done for f in chosen) and len({_maker(f) for f in chosen}) < 2:
+    if all(f.path in done for f in chosen) and _makers(chosen, stem) < 2:
         return []
     return [Part(some, stem) for some in _slices(chosen)]
 

@@ -384,7 +384,7 @@ def test_demo_is_wired(cli_at: Callable[[Path], Typed], tmp_path: Path, monkeypa
 
 
 def test_optimize(cli: Typed) -> None:
-    """`optimize` joins small files and keeps the order of rows; a second one finds nothing; an adopted table is asked for."""
+    """`optimize` joins small files and keeps the order of rows; a second one finds nothing to do."""
     before = cli.json("head", "pets")
     said = cli.json("optimize", "pets", "-m", "fewer files")
     assert (said["commits"], said["files_after"], said["left"]) == (1, 1, [])

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name
+from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, Tag
 from lakehouse.errors import FormatError, InvalidInputError, NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import SKEW, held, pinned_versions, pins_on_versions
 from lakehouse.references import parse_name
-from lakehouse.resolution import find_name, tags_of, versions_of
+from lakehouse.resolution import find_name
 from lakehouse.spans import parse_span
 from lakehouse.vacuum import survey
 
@@ -106,7 +106,7 @@ def expire(
 
     def rule(state: State) -> tuple[Expiry, list[Decision]]:
         names = state.all(Name) if full is None else [find_name(state, full)]
-        found = _judge(state, sorted(names, key=lambda n: n.key), rules, now)
+        found = _judge(state, list(names), rules, now)
         return found, [Decision.put("version.expire", version) for version in found.expired]
 
     if not dry_run:
@@ -136,34 +136,45 @@ def _judge(state: State, names: Sequence[Name], rules: _Rules, now: datetime) ->
     """Return which versions of some names expire, and which stay though no rule keeps them."""
     expired: list[DatasetVersion] = []
     kept: list[KeptVersion] = []
-    pinned: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for pin in pins_on_versions(state, now - SKEW):
-        pinned[pin.dataset_id, pin.table_version].append(pin.pinned_by)
-    for name in names:
-        tags: dict[int, list[str]] = defaultdict(list)
-        for tag, number in tags_of(state, name.series).items():
-            tags[number].append(f"tag {tag}")
-        living = [v for v in versions_of(state, name.series) if v.expired_at is None]
-        living.sort(key=lambda v: v.number)
-        for newer, version in enumerate(reversed(living)):
+    living: dict[str, list[DatasetVersion]] = {name.series: [] for name in names}
+    for version in state.all(DatasetVersion):
+        if version.series in living and version.expired_at is None:
+            living[version.series].append(version)
+    marks = _marks(state, now - SKEW)
+    for versions in living.values():
+        versions.sort(key=lambda v: v.number, reverse=True)
+        for newer, version in enumerate(versions):
             if rules.keeps(version, newer):
                 continue
             hold = held(state, version.dataset_id)
             why = [
                 *([] if newer else ["newest version"]),
-                *tags[version.number],
-                *pinned[version.dataset_id, version.table_version],
+                *marks[version.series, version.number],
+                *marks[version.dataset_id, version.table_version],
                 *([f"legal hold: {hold.reason}"] if hold else []),
             ]
             if why:
                 kept.append(KeptVersion(version, tuple(why)))
             else:
                 expired.append(replace(version, expired_at=now))
-    return Expiry(tuple(_sorted(expired)), tuple(sorted(kept, key=lambda k: (k.version.full_name, k.version.number))))
+    return Expiry(
+        tuple(sorted(expired, key=_place)),
+        tuple(sorted(kept, key=lambda k: _place(k.version))),
+    )
 
 
-def _sorted(versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
-    return sorted(versions, key=lambda v: (v.full_name, v.number))
+def _marks(state: State, at: datetime) -> dict[tuple[str, int], list[str]]:
+    """Return what points at versions, by (series, number), and at states, by (dataset id, table version)."""
+    found: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for tag in state.all(Tag):
+        found[tag.series, tag.number].append(f"tag {tag.name}")
+    for pin in pins_on_versions(state, at):
+        found[pin.dataset_id, pin.table_version].append(pin.pinned_by)
+    return found
+
+
+def _place(version: DatasetVersion) -> tuple[str, int]:
+    return version.full_name.casefold(), version.number
 
 
 def _freed(lake: Lake, before: State, after: State, dataset_id: str) -> tuple[int, int]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from catalog.copies import copied
+from lakehouse import changes
 from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
-from lakehouse.errors import NotFoundError, StateError
+from lakehouse.diff import diff
+from lakehouse.errors import AccessDeniedError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
@@ -18,11 +22,21 @@ from lakehouse.references import check_tag, parse, parse_name
 from lakehouse.resolution import find_name, published_at, refuse_expired, tags_of, versions_of
 from lakehouse.snapshots import Snapshot
 
+log = logging.getLogger(__name__)
+
 DEFAULT_DATA_TAG = "DRAFT"
+_COPY_TRIES = 5
+_STORE_FAILED = ("storage-unavailable", "storage-full", "bucket-not-found")
 
 
 def publish(
-    lake: Lake, reference: str, *, data_tag: str = DEFAULT_DATA_TAG, message: str | None = None, run: str | None = None
+    lake: Lake,
+    reference: str,
+    *,
+    data_tag: str = DEFAULT_DATA_TAG,
+    message: str | None = None,
+    run: str | None = None,
+    copy: bool = False,
 ) -> DatasetVersion:
     """Make a state of a dataset its next published version: numbered, pinned, never changing.
 
@@ -32,22 +46,39 @@ def publish(
     Args:
         reference: The dataset (its head), or one of its states: `photos`, `photos@#57`.
         data_tag: DRAFT, REVIEWED, FINAL or your own word.
+        copy: Of an adopted table: copy the state's rows into a table of our own, so that nothing that others do to the
+            original breaks the version.
     Raises:
+        InvalidInputError: `copy` of a table that is ours anyway (copy-own).
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
             meanwhile (dataset-replaced).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
-    snapshot = lake.read(reference)
+    if not copy:
+        return _publish(lake, lake.read(reference), data_tag, message, run)
+    tries = 0
+    while True:
+        made = copied(lake, lake.read(reference), run=run)
+        try:
+            return _publish(lake, made, data_tag, message, run)
+        except NotFoundError as error:  # a clean-up may be faster than the publication of a fresh copy
+            tries += 1
+            if error.kind != "version-folded" or tries == _COPY_TRIES:
+                raise
+
+
+def _publish(lake: Lake, snapshot: Snapshot, data_tag: str, message: str | None, run: str | None) -> DatasetVersion:
     previous = _newest(lake, snapshot.dataset)
     prove_files(snapshot, set() if previous is None else set(previous.file_list.table.column("path").to_pylist()))
     _store_metrics(lake, snapshot, previous)
+    _store_changes(lake, snapshot, previous)
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
         name = find_name(state, full_name)
-        if name.dataset_id != snapshot.dataset.dataset_id:
+        if name.dataset_id not in (snapshot.dataset.dataset_id, snapshot.dataset.copy_of):
             raise StateError(
                 "dataset-replaced", f"{full_name} was deleted or made anew while it was published.", dataset=full_name
             )
@@ -166,8 +197,10 @@ def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
     newest = max(own, key=lambda v: v.number)
     try:
         return lake.read(f"{dataset.full_name}@v{newest.number}")
-    except NotFoundError:  # an adopted table whose owner cleaned it: everything counts as new
-        return None
+    except (NotFoundError, StorageError) as error:
+        if dataset.guarantee == "own" or error.kind == "storage-unavailable":
+            raise
+        return None  # an adopted table whose owner cleaned it: everything counts as new
 
 
 def _store_metrics(lake: Lake, snapshot: Snapshot, previous: Snapshot | None) -> None:
@@ -184,6 +217,18 @@ def _store_metrics(lake: Lake, snapshot: Snapshot, previous: Snapshot | None) ->
     rows = rows.append_column("dataset_id", pa.array([snapshot.dataset.dataset_id] * count, pa.string()))
     rows = rows.append_column("table_version", pa.array([snapshot.table_version] * count, pa.int64()))
     lake.facts.append("metrics", rows, (f"metrics-{snapshot.dataset.dataset_id}-{snapshot.table_version}", 0))
+
+
+def _store_changes(lake: Lake, snapshot: Snapshot, previous: Snapshot | None) -> None:
+    """Store what differs from the last version, so that a later diff need not look; without it that is only slower."""
+    if previous is None or snapshot.dataset.guarantee != "own" or snapshot.table_version == previous.table_version:
+        return
+    try:
+        changes.store(lake.facts, diff(previous, snapshot))
+    except LakeError as error:
+        if isinstance(error, AccessDeniedError) or error.kind in _STORE_FAILED:
+            raise
+        log.warning("%s: what changed since %s was not stored (%s)", snapshot.reference, previous.reference, error.kind)
 
 
 def _stored(lake: Lake, snapshot: Snapshot) -> pa.Table | None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.diff_files import FileCounts, count_files, split_files
-from lakehouse.diff_rows import Comparison, RowCounts
+from lakehouse.diff_files import FileCounts, count_files
+from lakehouse.diff_rows import RowCounts
 from lakehouse.diff_schema import ColumnChange, ColumnPair, SchemaDiff, pair_columns, schema_diff
+from lakehouse.diff_ways import Cost, Via, Way, choose
 from lakehouse.errors import InvalidInputError, suggest
 from lakehouse.snapshots import Snapshot
 
@@ -25,8 +27,8 @@ from lakehouse.snapshots import Snapshot
 class Diff:
     """What differs between two states; true when the rows or the schema do.
 
-    The schema and the files are known at once. Rows are compared on first use of anything that needs them, reading
-    only files that one side alone lists; the counts are kept, the rows are streamed anew each time.
+    The schema and the files are known at once. Rows are compared on first use of anything that needs them, in the
+    cheapest way that is there; the counts are kept, the rows are streamed anew each time.
     """
 
     old: Snapshot
@@ -35,8 +37,28 @@ class Diff:
     """Columns added, removed, and changed in type or in the case of their name."""
     files: FileCounts
     """Data files that only the new state lists, only the old one, or both. A rewrite of equal rows changes files only."""
-    _rows: Comparison = field(repr=False)
+    _pairs: tuple[ColumnPair, ...] = field(repr=False)
+    _key: tuple[ColumnPair, ...] = field(repr=False)
     _refused_key: str | None = field(repr=False)
+
+    @cached_property
+    def _way(self) -> Way:
+        return choose(self.old, self.new, self._pairs, self._key)
+
+    @property
+    def via(self) -> Via:
+        """How the states are compared: by what publication stored, by the change feed, or by the files that differ."""
+        return self._way.via
+
+    @property
+    def cost(self) -> Cost:
+        """What counting reads, at most; stored counts cost no file. Listing the rows of those reads more."""
+        return self._way.cost
+
+    @property
+    def why_files(self) -> str | None:
+        """Why the files had to be compared, as a clause for a person; None when nothing cheaper can be had anyway."""
+        return self._way.why
 
     def __bool__(self) -> bool:
         return bool(self.schema) or bool(self.counts)
@@ -44,21 +66,22 @@ class Diff:
     @property
     def key(self) -> tuple[str, ...] | None:
         """The columns that rows were matched by; None when they were compared as multisets."""
-        return tuple(p.name for p in self._rows.key) if self._rows.by_key else None
+        by_key = bool(self._key) and self._way.outcome.fallback is None
+        return tuple(p.name for p in self._key) if by_key else None
 
     @property
     def fallback(self) -> str | None:
         """Why the key was not used although there is one, as a clause for a person; None otherwise.
 
-        A key that changed its type, is null or not unique identifies no row. Rows that share a key among themselves
-        within files that did not change are not looked for: they can't change any number.
+        A key that changed its type identifies no row, nor does one that is null or not unique in a row that differs.
+        Rows that share a key, or have none, and are the same in both states change no number.
         """
-        return self._refused_key or self._rows.outcome.fallback
+        return self._refused_key or self._way.outcome.fallback
 
     @property
     def counts(self) -> RowCounts:
         """Rows added, removed and changed; as multisets nothing counts as changed."""
-        return self._rows.outcome.rows
+        return self._way.outcome.rows
 
     @property
     def columns(self) -> dict[str, int]:
@@ -66,7 +89,7 @@ class Diff:
 
         A column that one side lacks is null there, so an added column counts the matched rows in which it is filled.
         """
-        return dict(self._rows.outcome.columns)
+        return dict(self._way.outcome.columns)
 
     def added(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows that only the new state has, ordered by key (by all columns without one).
@@ -76,11 +99,11 @@ class Diff:
         Raises:
             InvalidInputError: an unknown column (column-not-found).
         """
-        return self._rows.one_sided("new", _known(columns, self.new.schema.names, self.new.reference))
+        return self._way.rows.one_sided("new", _known(columns, self.new.schema.names, self.new.reference))
 
     def removed(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows that only the old state has, in the old schema; otherwise as `added`."""
-        return self._rows.one_sided("old", _known(columns, self.old.schema.names, self.old.reference))
+        return self._way.rows.one_sided("old", _known(columns, self.old.schema.names, self.old.reference))
 
     def changed(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Iterate over the rows that both states have with different values, ordered by key; none as multisets.
@@ -93,14 +116,24 @@ class Diff:
         Raises:
             InvalidInputError: a column that neither state has (column-not-found).
         """
-        names = [p.name for p in self._rows.pairs]
-        return self._rows.changed(
+        names = [p.name for p in self._pairs]
+        return self._way.rows.changed(
             None if columns is None else _known(columns, names, f"{self.old.reference} or {self.new.reference}")
         )
 
+    def keys(self) -> Iterator[pa.RecordBatch]:
+        """Iterate over the keys of all rows that differ, ordered by key; none as multisets.
+
+        Each has the key columns and `change`: added, removed or changed.
+        """
+        if self.key is None:
+            return iter(())
+        fields = [pa.field(p.name, p.type("new")) for p in self._key]
+        return self._way.keys(pa.schema([*fields, pa.field("change", pa.string())]))
+
     @property
     def summary(self) -> str:
-        """Two or three lines for a person."""
+        """Three or four lines for a person."""
         counts, files = self.counts, self.files
         parts = [f"{self.old.reference} -> {self.new.reference}: "]
         if not self:
@@ -117,9 +150,21 @@ class Diff:
         if self.fallback:
             parts.append(f": {self.fallback}")
         parts.append(f"; files: {files.added:,} added, {files.removed:,} removed, {files.common:,} common")
+        parts.append(f"\ncompared {self.compared}")
         if self.schema:
             parts.append(f"\n{_schema_text(self.schema)}")
         return "".join(parts)
+
+    @property
+    def compared(self) -> str:
+        """How the states are compared and what that reads, as words for a person."""
+        way = {Via.STORED: "by stored changes", Via.FEED: "by the change feed", Via.FILES: "by files"}[self.via]
+        why = f" ({self.why_files})" if self.why_files else ""
+        cost = self.cost
+        if not cost.files:
+            return f"{way}{why}: no data read"
+        files = "1 file" if cost.files == 1 else f"{cost.files:,} files"
+        return f"{way}{why}: {files}, {cost.bytes / 1e6:,.1f} MB at most"
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form that `lakehouse diff --output json` prints."""
@@ -132,6 +177,8 @@ class Diff:
             "columns": self.columns,
             "schema": self.schema.to_json(),
             "files": {"added": files.added, "removed": files.removed, "common": files.common},
+            "via": str(self.via),
+            "cost": {"files": self.cost.files, "bytes": self.cost.bytes},
         }
 
 
@@ -157,8 +204,7 @@ def diff(old: Snapshot, new: Snapshot, key: Sequence[str] | None = None) -> Diff
     wanted = [(name, by_name.get(name.casefold())) for name in dict.fromkeys(names)]
     refused = _refusal(wanted, old, new)
     usable = () if refused else tuple(pair for _, pair in wanted if pair is not None)
-    rows = Comparison(*split_files(old, new, pairs), pairs, usable)
-    return Diff(old, new, schema_diff(pairs), count_files(old, new), rows, refused)
+    return Diff(old, new, schema_diff(pairs), count_files(old, new), pairs, usable, refused)
 
 
 def _refusal(wanted: Sequence[tuple[str, ColumnPair | None]], old: Snapshot, new: Snapshot) -> str | None:
@@ -200,4 +246,4 @@ def _change_text(change: ColumnChange) -> str:
     return f"{spelled} ({change.old_type} -> {change.new_type})" if change.old_type != change.new_type else spelled
 
 
-__all__ = ["ColumnChange", "Diff", "FileCounts", "RowCounts", "SchemaDiff", "diff"]
+__all__ = ["ColumnChange", "Cost", "Diff", "FileCounts", "RowCounts", "SchemaDiff", "Via", "diff"]

@@ -200,8 +200,9 @@ def _summary(ctx: typer.Context, found: Diff) -> None:
         ("columns changed", retyped),
         ("rows matched", matched + (f" ({found.fallback})" if found.fallback else "")),
         ("files", f"{files.added:,} added, {files.removed:,} removed, {files.common:,} common"),
+        ("compared", found.compared),
     ]
-    print_record(call_of(ctx), {}, lines if found else [("rows", "no difference"), *lines[-2:]])
+    print_record(call_of(ctx), {}, lines if found else [("rows", "no difference"), *lines[-3:]])
 
 
 def _changed(found: Diff, count: int, columns: list[str] | None, *, wide: bool) -> None:

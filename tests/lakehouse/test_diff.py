@@ -245,8 +245,8 @@ def test_an_added_column_leaves_older_files_unread(lab: Lab) -> None:
     lab.write(pa.table({"id": [3], "more": ["x"]}), mode="append", schema_mode="merge")
     found = diff(lab.at(0), lab.at(1))
     assert found.counts == RowCounts(added=1)
-    assert len(found._rows.new.file_list) == 1
-    assert len(found._rows.common.file_list) == 1
+    assert len(found._way.rows.sides.new.file_list) == 1
+    assert len(found._way.rows.sides.common.file_list) == 1
 
 
 def test_partition_columns_are_compared(lab: Lab) -> None:
@@ -346,6 +346,8 @@ def test_the_json_form_has_the_documented_keys(edited: Diff) -> None:
         "columns": {"a": 1, "odd name's": 1},
         "schema": {"added": [], "removed": [], "changed": []},
         "files": {"added": 1, "removed": 1, "common": 0},
+        "via": "files",
+        "cost": {"files": 2, "bytes": edited.old.file_list.bytes + edited.new.file_list.bytes},
     }
     assert json.loads(json.dumps(edited.to_json())) == edited.to_json()
 
@@ -353,7 +355,8 @@ def test_the_json_form_has_the_documented_keys(edited: Diff) -> None:
 def test_the_summary_says_what_changed(edited: Diff) -> None:
     """A person reads counts, columns, the key and the files."""
     assert edited.summary == (
-        "main.t@#0 -> main.t@#1: 2 added, 1 removed, 2 changed (a 1, odd name's 1)\nmatched by id; files: 1 added, 1 removed, 0 common"
+        "main.t@#0 -> main.t@#1: 2 added, 1 removed, 2 changed (a 1, odd name's 1)\nmatched by id; files: 1 added, 1 removed, 0 common\n"
+        "compared by files: 2 files, 0.0 MB at most"
     )
 
 

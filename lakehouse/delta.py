@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse.errors import FormatError, InvalidInputError, NotFoundError, StateError, translated
+from lakehouse.commits import reopening
+from lakehouse.errors import FormatError, InvalidInputError, NotFoundError, StateError, StorageError, translated
 from lakehouse.storage import Storage
 
 STATS_COLUMNS = 32
@@ -100,7 +101,8 @@ def open_delta(storage: Storage, location: str, what: str, version: int | None =
     uri = table_uri(storage, location)
     with translated(f"opening {what}", dataset=what):
         try:
-            return DeltaTable(uri, version=version, storage_options=storage.options(uri))
+            # A clean-up may delete log files between the look at their names and the reading.
+            return reopening(lambda: DeltaTable(uri, version=version, storage_options=storage.options(uri)))
         except TableNotFoundError as error:
             if version is not None and _exists(storage, uri):
                 raise _no_version(what, version) from error
@@ -190,6 +192,7 @@ def list_files(table: DeltaTable, what: str) -> FileList:
 
     Raises:
         FormatError: the table needs a reader feature that no route has (feature-unsupported).
+        StorageError: deletion vectors are gone (file-missing).
     """
     adds: Any = arrow_table(table.get_add_actions(flatten=True))
     partitions = tuple(table.metadata().partition_columns)
@@ -231,12 +234,25 @@ def _route(table: DeltaTable, adds: pa.Table, partitions: Sequence[str], schema:
         )
     if properties.get("delta.columnMapping.mode", "none") != "none":
         return Route.SCAN
-    if "deletionVectors" in features and arrow_table(table.deletion_vectors()).num_rows:
+    if "deletionVectors" in features and _marks_deleted(table, what):
         return Route.SCAN
     # A folder above the table that looks like a partition (`x=1`) would become a column of every reader.
     if partitions and ("=" in table.table_uri or not _paths_tell(adds, partitions, schema)):
         return Route.SCAN
     return Route.FILES
+
+
+def _marks_deleted(table: DeltaTable, what: str) -> bool:
+    """Whether a file has rows that are marked deleted; reads the marks."""
+    with translated(f"reading the deletion vectors of {what}", dataset=what):
+        try:
+            return arrow_table(table.deletion_vectors()).num_rows > 0
+        except DeltaError as error:
+            if "not found" not in str(error).lower():
+                raise
+            raise StorageError(
+                "file-missing", f"{what}: a file with deletion vectors is missing. Was it vacuumed?", dataset=what
+            ) from error
 
 
 def _paths_tell(adds: pa.Table, partitions: Sequence[str], schema: pa.Schema) -> bool:

@@ -16,7 +16,7 @@ from lakehouse.errors import AccessDeniedError, LakeError, NotFoundError, StateE
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
-from lakehouse.pins import refuse_condemned
+from lakehouse.pins import is_condemned, refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
 from lakehouse.resolution import find_name, published_at, refuse_expired, tags_of, versions_of
@@ -63,9 +63,10 @@ def publish(
         made = copied(lake, lake.read(reference), run=run)
         try:
             return _publish(lake, made, data_tag, message, run)
-        except NotFoundError as error:  # a clean-up may be faster than the publication of a fresh copy
+        except (NotFoundError, StorageError):
+            # A clean-up may be faster than the publication of a fresh copy.
             tries += 1
-            if error.kind != "version-folded" or tries == _COPY_TRIES:
+            if tries == _COPY_TRIES or not is_condemned(lake.state(), made.dataset.dataset_id, made.table_version):
                 raise
 
 

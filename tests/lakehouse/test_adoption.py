@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import catalog
-from lakehouse.errors import FormatError, InvalidInputError, LakeError, NotFoundError, StateError
+from lakehouse.errors import FormatError, InvalidInputError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table
 
@@ -149,9 +149,9 @@ def test_vacuumed_by_others(lake: Lake, folder: Path) -> None:
     catalog.publish(lake, "theirs")
     write_deltalake(str(folder), pa.table({"id": [5], "name": ["q"]}), mode="overwrite")
     DeltaTable(str(folder)).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
-    with pytest.raises(LakeError) as caught:
-        lake.read("theirs@v1").to_arrow()
-    assert caught.value.kind == "data-missing"
+    with pytest.raises(StorageError, match=r"publish main\.theirs --copy") as caught:
+        lake.read("theirs@v1")
+    assert caught.value.kind == "file-missing"
     assert catalog.publish(lake, "theirs").rows == 1
     with pytest.raises(LakeError) as caught:
         catalog.publish(lake, "theirs@v1")

@@ -382,4 +382,4 @@ def test_deletion_vectors(local: Lake, tmp_path: Path) -> None:
         assert found(local, deep=deep) == set()
     for vector in folder.glob("*.bin"):
         vector.unlink()
-    assert {reference for reference, _ in found(local)} == {"main.theirs@v1"}
+    assert found(local) == {("main.theirs@v1", "file-missing")}

@@ -206,6 +206,8 @@ _JSON_KEYS = {
     "datasets [{dataset, version, table_version, data_tag, ready}]",
     "sql, head": "a list of row objects, one a line, streamed",
     "doctor": "ok, checks [{name, ok, detail}]",
+    "verify": "checked, ok, problems [{reference, kind, detail}], deep, files, bytes, seconds; exit code 6 when there are "
+    "problems",
     "a dry run": "dry_run (true), and what would happen",
     "an error": "error {kind, message, context}; the exit code says the class",
 }

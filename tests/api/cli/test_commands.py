@@ -423,6 +423,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "hold list": ["hold", "list"],
     "tag set": ["tag", "set", "pets@v1", "prod"],
     "tag list": ["tag", "list", "pets"],
+    "verify": ["verify"],
 }
 
 

@@ -149,7 +149,7 @@ def store(facts: Facts, found: Diff) -> Changes | None:
 def _write_keys(storage: Storage, key: str, found: Diff) -> int:
     """Write the keys of a diff, in their order, and return the bytes; the content is the same whoever writes it."""
     with tempfile.NamedTemporaryFile(suffix=".parquet") as target, translated(f"writing {key}", key=key):
-        batches = found.keys()
+        batches = found.differing()
         first = next(batches)
         with pq.ParquetWriter(target.name, first.schema, compression="zstd") as writer:
             writer.write_batch(first)

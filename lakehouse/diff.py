@@ -121,7 +121,7 @@ class Diff:
             None if columns is None else _known(columns, names, f"{self.old.reference} or {self.new.reference}")
         )
 
-    def keys(self) -> Iterator[pa.RecordBatch]:
+    def differing(self) -> Iterator[pa.RecordBatch]:
         """Iterate over the keys of all rows that differ, ordered by key; none as multisets.
 
         Each has the key columns and `change`: added, removed or changed.

@@ -136,7 +136,7 @@ class Comparison:
             yield from session.stream(query, pa.schema(fields))
 
     def keys(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Iterate over the keys of the rows that differ and what happened to each, ordered by key; see `Diff.keys`."""
+        """Iterate over the keys of the rows that differ and what happened to each, ordered by key; see `Diff.differing`."""
         if not self.outcome.rows:
             return
         with self._session() as session:

@@ -128,9 +128,18 @@ def _direct(
 
 
 def _composed(
-    files: FileSides, found: Sequence[Changes], pairs: tuple[ColumnPair, ...], key: tuple[ColumnPair, ...], cost: Cost
+    files: FileSides,
+    found: Sequence[Changes],
+    pairs: tuple[ColumnPair, ...],
+    key: tuple[ColumnPair, ...],
+    cost: Cost,
+    share: int = _LARGE_SHARE,
 ) -> Way | None:
-    """Return the way by stored changes that lead from one state to the other, and the feed after the last of them."""
+    """Return the way by stored changes that lead from one state to the other, and the feed after the last of them.
+
+    Args:
+        share: Give up when more than one row in so many would be compared; reading the files is cheaper then.
+    """
     first, last = sorted((files.old, files.new), key=lambda s: s.table_version)
     ends = {v for c in found for v in (c.old_version, c.new_version) if first.table_version < v <= last.table_version}
     if not ends:
@@ -140,7 +149,7 @@ def _composed(
     rows = files.new.file_list.rows  # of the files that may differ: the most that can be read
     if not steps or len(steps) > MOST_STEPS:
         return None
-    if rows is not None and sum(c.rows.total for c in steps) * _LARGE_SHARE > rows:
+    if rows is not None and sum(c.rows.total for c in steps) * share > rows:
         return None
     feed: Feed | None = None
     if end != last.table_version:

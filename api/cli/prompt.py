@@ -25,7 +25,18 @@ HELP = """\
 Statements end with ;  Any reference is a table: select * from "vision.photos@v3";
 \\d   list datasets     \\v   list the views of the lakehouse
 \\q   quit              \\?   this help"""
-VIEWS = ("datasets", "versions", "milestones", "milestone_datasets", "pins", "holds", "runs", "lineage", "rejects", "changes")
+VIEWS = (
+    "datasets",
+    "versions",
+    "milestones",
+    "milestone_datasets",
+    "pins",
+    "holds",
+    "runs",
+    "lineage",
+    "rejects",
+    "changes",
+)
 _KEYWORDS = [
     "select",
     "from",

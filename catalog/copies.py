@@ -17,15 +17,17 @@ from lakehouse.pins import is_condemned
 from lakehouse.snapshots import Snapshot, open_snapshot
 
 
-def copied(lake: Lake, source: Snapshot, *, run: str | None = None) -> Snapshot:
-    """Return the state of our own that has the rows of a state of an adopted dataset; it is copied unless that was done.
+def copied(lake: Lake, source: Snapshot, *, run: str | None = None) -> tuple[Snapshot, int | None]:
+    """Return the state of our own that has the rows of a state of an adopted dataset, and the original's table version.
+
+    It is copied unless that was done before.
 
     Raises:
         InvalidInputError: the dataset's table is ours (copy-own); as `copying.copy_state`.
         StorageError, ConflictError: as `copying.copy_state`.
     """
     if source.dataset.copy_of is not None:
-        return source
+        return source, source.version.copied_from if source.version else None
     if source.dataset.guarantee == "own":
         raise InvalidInputError(
             "copy-own",
@@ -43,7 +45,7 @@ def copied(lake: Lake, source: Snapshot, *, run: str | None = None) -> Snapshot:
         run=run,
     )
     opened = open_snapshot(lake.storage, copy, source.reference, version, None)
-    return replace(opened, created_at=source.created_at)
+    return replace(opened, created_at=source.created_at), source.table_version
 
 
 def _copy_of(lake: Lake, source: Snapshot) -> Dataset:

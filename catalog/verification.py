@@ -16,7 +16,7 @@ from lakehouse.decisions import Dataset
 from lakehouse.errors import AccessDeniedError, LakeError
 from lakehouse.facts import SCHEMAS
 from lakehouse.lake import Lake
-from lakehouse.pins import pins
+from lakehouse.pins import is_condemned, pins
 from lakehouse.progress import SILENT, Progress
 from lakehouse.readers.arrow import literal
 from lakehouse.resolution import published_at
@@ -108,8 +108,8 @@ def verify(
         verification = Verification(lake.storage, dataset, deep=deep, hashes=hashes, progress=progress)
         found = verification.run(targets)
         files, size = files + verification.files, size + verification.bytes
-        if references is None and any(one.findings.found for one in found):
-            found = _still_pinned(lake, dataset, found)
+        if any(one.findings.found for one in found):
+            found = _still_there(lake, dataset, found, pinned=references is None)
         for one in found:
             told = list(one.findings.told())
             problems += [Problem(name, *what) for name in needing[one.table_version] for what in told]
@@ -146,10 +146,16 @@ _UNREADABLE = {"version-folded", "version-expired", "table-missing", "table-repl
 """Kinds that say that a state was there and can't be read any more."""
 
 
-def _still_pinned(lake: Lake, dataset: Dataset, found: list[Verified]) -> list[Verified]:
-    """Leave out what was unpinned, and maybe cleaned up, while it was looked at."""
-    pinned = {p.table_version for p in pins(lake.state()) if p.dataset_id == dataset.dataset_id}
-    return [one for one in found if not one.findings.found or one.table_version in pinned]
+def _still_there(lake: Lake, dataset: Dataset, found: list[Verified], *, pinned: bool) -> list[Verified]:
+    """Leave out what was unpinned while it was looked at; say of a named state that it was cleaned up meanwhile."""
+    state = lake.state()
+    if pinned:
+        kept = {p.table_version for p in pins(state) if p.dataset_id == dataset.dataset_id}
+        return [one for one in found if not one.findings.found or one.table_version in kept]
+    for one in found:
+        if one.findings.found and is_condemned(state, dataset.dataset_id, one.table_version):
+            one.findings.found = {"version-folded": (1, "It was cleaned up: nothing pinned it.")}
+    return found
 
 
 class _Records:

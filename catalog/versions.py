@@ -56,21 +56,30 @@ def publish(
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
-    if not copy:
-        return _publish(lake, lake.read(reference), data_tag, message, run)
     tries = 0
     while True:
-        made = copied(lake, lake.read(reference), run=run)
+        snapshot = lake.read(reference)
+        origin = snapshot.version.copied_from if snapshot.version else None
+        if copy:
+            snapshot, origin = copied(lake, snapshot, run=run)
         try:
-            return _publish(lake, made, data_tag, message, run)
+            return _publish(lake, snapshot, origin, data_tag, message, run)
         except (NotFoundError, StorageError):
             # A clean-up may be faster than the publication of a fresh copy.
             tries += 1
-            if tries == _COPY_TRIES or not is_condemned(lake.state(), made.dataset.dataset_id, made.table_version):
+            fresh = copy and is_condemned(lake.state(), snapshot.dataset.dataset_id, snapshot.table_version)
+            if not fresh or tries == _COPY_TRIES:
                 raise
 
 
-def _publish(lake: Lake, snapshot: Snapshot, data_tag: str, message: str | None, run: str | None) -> DatasetVersion:
+def _publish(
+    lake: Lake, snapshot: Snapshot, origin: int | None, data_tag: str, message: str | None, run: str | None
+) -> DatasetVersion:
+    """Publish an opened state.
+
+    Args:
+        origin: Table version of the adopted table that it is a copy of.
+    """
     previous = _newest(lake, snapshot.dataset)
     prove_files(snapshot, set() if previous is None else set(previous.file_list.table.column("path").to_pylist()))
     _store_metrics(lake, snapshot, previous)
@@ -103,6 +112,7 @@ def _publish(lake: Lake, snapshot: Snapshot, data_tag: str, message: str | None,
             created_at=datetime.now(UTC),
             created_by=lake.actor,
             run=run,
+            copied_from=origin,
         )
         raised = replace(name, last_version=version.number)
         return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised)]

@@ -131,6 +131,8 @@ class DatasetVersion(Value):
     run: str | None = None
     expired_at: datetime | None = None
     """When it was given up by an explicit `expire`: it then pins nothing, and its number stays used."""
+    copied_from: int | None = None
+    """Table version of the adopted table that `table_version` is a copy of; None: no copy."""
 
     @property
     def key(self) -> str:

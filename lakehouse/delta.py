@@ -246,7 +246,7 @@ def _marks_deleted(table: DeltaTable, what: str) -> bool:
     """Whether a file has rows that are marked deleted; reads the marks."""
     with translated(f"reading the deletion vectors of {what}", dataset=what):
         try:
-            return arrow_table(table.deletion_vectors()).num_rows > 0
+            return bool(arrow_table(table.deletion_vectors()).num_rows)
         except DeltaError as error:
             if "not found" not in str(error).lower():
                 raise

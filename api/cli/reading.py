@@ -29,6 +29,7 @@ from api.cli.output import (
     words,
 )
 from api.cli.tables import PIPED_WIDTH, cell, draw, draw_rows, rows_of, values_of
+from lakehouse.copying import copy_id
 from lakehouse.decisions import DatasetVersion
 from lakehouse.diff import Diff
 from lakehouse.errors import InvalidInputError
@@ -112,8 +113,12 @@ def log(
     entries = Table(lake.storage, own, lake.actor).log(limit if top is None else None)
     published: dict[int, list[int]] = {}
     for v in lake.state().all(DatasetVersion):
-        if v.dataset_id == own.dataset_id and v.expired_at is None:
+        if v.expired_at is not None:
+            continue
+        if v.dataset_id == own.dataset_id:
             published.setdefault(v.table_version, []).append(v.number)
+        elif v.copied_from is not None and v.dataset_id == copy_id(own):
+            published.setdefault(v.copied_from, []).append(v.number)
     wanted = islice((e for e in entries if top is None or e.table_version <= top), limit)
     rows = [
         {

@@ -71,7 +71,7 @@ def test_survives(root_uri: str, folder: Path) -> None:
     original = lake.read("theirs")
     expected = original.to_arrow()
     made = catalog.publish(lake, "theirs", data_tag="FINAL", copy=True)
-    assert (made.number, made.rows, made.committed_at) == (1, 4, original.created_at)
+    assert (made.number, made.rows, made.committed_at, made.copied_from) == (1, 4, original.created_at, 1)
     for change in (lambda: rewrite(folder), lambda: shutil.rmtree(folder)):
         change()
         for reference in ("theirs@v1", "theirs@FINAL", "theirs@latest"):
@@ -117,7 +117,7 @@ def test_copied_once(lake: Lake, folder: Path) -> None:
     adopt(lake, folder)
     versions = [catalog.publish(lake, reference, copy=True) for reference in ("theirs", "theirs@#1", "theirs@v1")]
     versions.append(catalog.publish(lake, "theirs@v1", data_tag="FINAL"))
-    assert [(v.number, v.table_version) for v in versions] == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert [(v.number, v.table_version, v.copied_from) for v in versions] == [(n, 1, 1) for n in (1, 2, 3, 4)]
     catalog.publish(lake, "theirs@#0", copy=True)
     assert lake.read("theirs@v5").to_arrow() == ROWS
     assert catalog.publish(lake, "theirs", copy=True).table_version == 1

@@ -216,6 +216,21 @@ def test_unpinned_meanwhile(local: Lake, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not calls
 
 
+def test_cleaned_up_meanwhile(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named state that nothing pins and that is cleaned up while it is looked at is told as such."""
+    table = make_table(local, "t", SCHEMA)
+    table.append(pa.table({"id": [1]}))
+    table.overwrite(pa.table({"id": [2]}))
+
+    def late(*args: Any) -> Any:
+        vacuum(local, table.dataset, keep_for=timedelta(0))
+        return real(*args)
+
+    real = core.look
+    monkeypatch.setattr(core, "look", late)
+    assert found(local, "t@#1") == {("main.t@#1", "version-folded")}
+
+
 def test_rows_differ(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state whose log tells other rows than it was published with is found."""
     table = make_table(local, "t", SCHEMA)
@@ -357,6 +372,26 @@ def test_adopted(local: Lake, tmp_path: Path, stats: bool) -> None:
     report = catalog.verify(local)
     assert [(p.reference, p.kind) for p in report.problems] == [("main.theirs@v1", "file-missing")]
     assert "=" not in report.problems[0].detail
+
+
+@pytest.mark.s3
+def test_adopted_on_s3(local: Lake, s3_uri: str) -> None:
+    """The same on S3, from a lake in a folder: one listing, also below a prefix that needs escapes."""
+    folder = f"{s3_uri}/their t%20ble"
+    data = pa.table({"k": ["a b", "c/d", "é%20", "x=y", None, "#[x]*?~"] * 4, "v": range(24)})
+    for _ in range(4):
+        write_deltalake(folder, data, mode="append", partition_by=["k"])
+    catalog.adopt_dataset(local, "theirs", folder)
+    catalog.publish(local, "theirs")
+    assert found(local) == found(local, deep=True) == set()
+    expected = local.read("theirs").to_polars()
+    assert catalog.publish(local, "theirs", copy=True).number == 2
+    gone = local.read("theirs").files()[5]
+    local.storage.filesystem(gone).rm_file(gone)
+    assert found(local) == {("main.theirs@v1", "file-missing")}
+    with pytest.raises(StorageError, match=r"the data file part-\S+ is missing"):
+        local.read("theirs")
+    assert local.read("theirs@v2").to_polars().equals(expected)
 
 
 def test_adopted_and_replaced(local: Lake, tmp_path: Path) -> None:

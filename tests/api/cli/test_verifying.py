@@ -57,6 +57,7 @@ def test_publish_copy(cli: Typed, tmp_path: Path) -> None:
     catalog.adopt_dataset(lakehouse.connect(cli.root), "theirs", theirs)
     made = cli.json("publish", "theirs", "--copy")
     assert (made["dataset"], made["version"], made["rows"]) == ("main.theirs", 1, 2)
+    assert [row["version"] for row in cli.json("log", "theirs")] == [1]
     write_deltalake(theirs, pa.table({"id": [3]}), mode="overwrite")
     DeltaTable(theirs).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     assert cli.json("head", "theirs@v1") == [{"id": 1}, {"id": 2}]

@@ -1,8 +1,8 @@
 """Optimize: the rows of a dataset in fewer, larger, better ordered files; what the dataset says does not change.
 
 Each commit replaces some files by others with the same rows. It is marked as no change of data, so the change feed is
-empty and no job sees it. Writers go on meanwhile: appends never collide with it, and of a merge or a delete on the same
-files one comes first and the other starts over.
+empty and no job sees it. Writers go on meanwhile: after an append only the commit is tried again, and of a merge or a
+delete on the same files one comes first and the other starts over.
 """
 
 from __future__ import annotations

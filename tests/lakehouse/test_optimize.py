@@ -1,0 +1,582 @@
+"""Optimize: the same rows in better files, beside writers, whatever dies."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+import catalog
+from lakehouse import compaction, layout, rewriting
+from lakehouse.commits import own_commit
+from lakehouse.compaction import OptimizeReport, optimize
+from lakehouse.errors import InternalError, InvalidInputError, StorageError
+from lakehouse.lake import Lake, connect
+from lakehouse.restoring import restore
+from lakehouse.tables import Table
+from lakehouse.vacuum import vacuum
+from tests.support.lakes import SCHEMA, adds, make_lake, make_table, read, rows
+from tests.support.proxy import Action, FaultyProxy
+from tests.support.s3 import S3Server
+
+
+@pytest.fixture
+def lake(root_uri: str) -> Lake:
+    """A lake on each backend."""
+    return make_lake(root_uri)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Lake:
+    """A lake in a folder."""
+    return make_lake(str(tmp_path / "lake"))
+
+
+def filled(lake: Lake, commits: int = 6, each: int = 50, name: str = "t") -> Table:
+    """Return a table of several appends whose keys are shuffled; `id` is the key."""
+    table, draw = make_table(lake, name, SCHEMA, key=["id"]), random.Random(commits)
+    ids = draw.sample(range(commits * each), commits * each)
+    for start in range(0, len(ids), each):
+        table.append(rows(*((i, f"n{i % 7}", i / 3) for i in ids[start : start + each])))
+    return table
+
+
+def by_engines(lake: Lake, reference: str) -> list[list[Any]]:
+    """Return the rows of a state in its order, as Arrow, Polars and DuckDB read them."""
+    snapshot = lake.read(reference)
+    frame = snapshot.scan().collect()
+    assert isinstance(frame, pl.DataFrame)
+    return [
+        snapshot.to_arrow().to_pylist(),
+        frame.to_arrow().to_pylist(),
+        lake.sql(f'from "{reference}"').to_arrow_table().to_pylist(),
+    ]
+
+
+def test_compaction_keeps_rows_and_order(lake: Lake) -> None:
+    """Small files become one with the same rows in the same order for every engine; published versions stay."""
+    table = filled(lake)
+    catalog.publish(lake, "t")
+    table.merge(rows((3, "merged", 0.0), (9_999, "new", 0.0)))
+    table.delete("id = 4")
+    head, published = by_engines(lake, "t"), by_engines(lake, "t@v1")
+    before = len(lake.read("t").file_list)
+    report = optimize(lake, "t", message="tidy", run="r1")
+    assert (report.commits, report.files_before, report.files_after, report.left) == (1, before, 1, ())
+    assert report.table_version == table.version() == 9
+    assert by_engines(lake, "t") == head
+    assert by_engines(lake, "t@v1") == published
+    newest = table.log(1)[0]
+    assert (newest.operation, newest.rows_added, newest.rows_removed) == ("OPTIMIZE", 0, 0)
+    assert (newest.message, newest.run, newest.user) == ("tidy", "r1", "tester")
+    assert pa.table(table.open().load_cdf(starting_version=9, ending_version=9)).num_rows == 0
+    assert not lake.diff("t@#8", "t@#9")
+    # Readers that know nothing of us agree.
+    assert Counter(
+        map(str, pl.scan_delta(str(table.open().table_uri), storage_options=lake.storage.options()).collect().rows())
+    ) == Counter(str(tuple(r.values())) for r in head[0])
+
+
+def test_nothing_to_do(lake: Lake) -> None:
+    """An empty table, one file, and a table that was optimized need no commit."""
+    table = make_table(lake, "t", SCHEMA, key=["id"])
+    for wish in ({}, {"sort": True}, {"zorder": ["id", "name"]}, {"full": True}, {"full": True, "sort": True}):
+        report = optimize(lake, "t", **wish)
+        assert (report.commits, report.table_version, report.files_after) == (0, 0, 0)
+    table.append(rows((1, "a", 1.0)))
+    assert optimize(lake, "t").commits == optimize(lake, "t", sort=True).commits == 0
+    assert optimize(lake, "t", full=True).rewritten == 1
+    for number in range(3):
+        table.append(rows((number + 2, "a", 1.0)))
+    assert optimize(lake, "t", sort=True).rewritten == 4
+    assert optimize(lake, "t", sort=True).table_version == optimize(lake, "t").table_version == table.version()
+
+
+def test_files_of_one_time_keep_their_order(local: Lake) -> None:
+    """Files that one commit listed with one time are joined in their place, whatever their names."""
+    table = make_table(local, "t", pa.schema([("n", pa.int64())]))
+    folder = Path(local.root) / table.dataset.location
+    names = ["a b.parquet", "a%20c.parquet", "sub/x.parquet", "sub/xy.parquet", "ü.parquet", "z.parquet", "zz.parquet"]
+    sizes = [1, 1, 60_000, 1, 1, 60_000, 1]
+    for at, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        noise = np.random.default_rng(at).integers(0, 1 << 60, size)
+        noise[0] = at
+        pq.write_table(pa.table({"n": noise}), folder / name)
+    table.add_files(names)
+    before = by_engines(local, "t")
+    assert optimize(local, "t", target_bytes=300_000).rewritten == 4
+    assert len(local.read("t").file_list) == 5
+    assert by_engines(local, "t") == before
+
+
+ALL_TYPES = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        ("flag", pa.bool_()),
+        ("tiny", pa.int8()),
+        ("single", pa.float32()),
+        ("double", pa.float64()),
+        ("text", pa.string()),
+        ("raw", pa.binary()),
+        ("day", pa.date32()),
+        ("at", pa.timestamp("us")),
+        ("at_utc", pa.timestamp("us", tz="UTC")),
+        ("price", pa.decimal128(38, 4)),
+        (
+            "items",
+            pa.list_(
+                pa.field("element", pa.struct([("a", pa.string()), ("b", pa.list_(pa.field("element", pa.int32())))]))
+            ),
+        ),
+        ("pairs", pa.map_(pa.string(), pa.float64())),
+        ("box", pa.struct([("x", pa.float64()), ("inner", pa.struct([("y", pa.string())]))])),
+    ]
+)
+
+
+def row_of_all_types(number: int) -> dict[str, Any]:
+    """Return a row; every third has nothing but its key."""
+    if number % 3 == 0:
+        return {"id": number}
+    odd = number % 2
+    return {
+        "id": number,
+        "flag": bool(odd),
+        "tiny": number - 100,
+        "single": float("nan") if odd else -0.0,
+        "double": float("inf") if odd else 1 / number,
+        "text": "" if odd else f"é{number}\0\U0001f600",
+        "raw": bytes([number, 0]),
+        "day": date(1600, 1, 1) + timedelta(days=number * 5_000),
+        "at": datetime(2026, 1, 1, microsecond=number),  # noqa: DTZ001 - a column without zone
+        "at_utc": datetime(1969, 12, 31, tzinfo=UTC) + timedelta(microseconds=number),
+        "price": Decimal(number) / 10_000 - 10**30,
+        "items": [] if odd else [None, {"a": None, "b": [number, None]}, {"a": "", "b": None}],
+        "pairs": [] if odd else [("k", None), ("", float(number))],
+        "box": {"x": None, "inner": None} if odd else {"x": 1.5, "inner": {"y": None}},
+    }
+
+
+@pytest.mark.parametrize(
+    "wish", [{}, {"full": True}, {"sort": True}, {"zorder": ["id", "text", "at_utc", "price"]}], ids=str
+)
+def test_all_types(lake: Lake, wish: dict[str, Any]) -> None:
+    """Every type and null comes through unchanged, bit by bit, as the files themselves say."""
+    table = make_table(lake, "t", ALL_TYPES, key=["id"])
+    for start in (0, 40, 80):
+        table.append(pa.Table.from_pylist([row_of_all_types(n) for n in range(start, start + 40)], ALL_TYPES))
+
+    def stored() -> str:
+        found = [pq.read_table(uri, filesystem=lake.storage.filesystem(uri)) for uri in lake.read("t").files()]
+        return str(pa.concat_tables(found).cast(ALL_TYPES).sort_by("id").to_pylist())
+
+    before = stored()
+    assert optimize(lake, "t", **wish).files_after == 1
+    assert stored() == before
+    assert table.schema().equals(ALL_TYPES)
+
+
+def test_columns_added_later(local: Lake) -> None:
+    """Files from before a column was added are joined with later ones; its values are null there, as before."""
+    table = filled(local, 2)
+    table.append(pa.table({"id": [10_000], "name": ["x"], "size": [1.0], "extra": [{"a": 1}]}), evolve=True)
+    before = by_engines(local, "t")
+    assert optimize(local, "t").files_after == 1
+    assert by_engines(local, "t") == before
+
+
+def test_plain_text_after_merges(lake: Lake) -> None:
+    """Files that merges and deletes wrote with views hold plain text afterwards, also when they are large or alone."""
+    table = filled(lake, 1)
+    table.merge(rows((1, "merged", 0.0)))
+
+    def types() -> set[str]:
+        snapshot = lake.read("t")
+        read_types = [
+            pq.read_schema(u, filesystem=lake.storage.filesystem(u)).field("name").type for u in snapshot.files()
+        ]
+        return {str(t) for t in read_types}
+
+    assert types() == {"string_view"}
+    before = by_engines(lake, "t")
+    assert optimize(lake, "t", target_bytes=1).rewritten == 1
+    assert types() == {"string"}
+    assert by_engines(lake, "t") == before
+    assert optimize(lake, "t", target_bytes=1).commits == 0
+
+
+def test_new_files_are_like_ours(local: Lake) -> None:
+    """Rewritten files have statistics, bloom filters on looked-up columns, and say by what they are sorted."""
+    table = make_table(local, "t", pa.schema([("sha256", pa.string()), ("n", pa.int64())]), key=["sha256"])
+    for n in range(3):
+        table.append(pa.table({"sha256": [f"{n}", f"{9 - n}"], "n": [n, n]}))
+    optimize(local, "t", sort=True)
+    (file,) = local.read("t").files()
+    group = pq.read_metadata(file).row_group(0)
+    assert group.column(0).bloom_filter_offset is not None
+    assert [c.column_index for c in group.sorting_columns] == [0]
+    assert (adds(table)[0]["min.sha256"], adds(table)[0]["max.sha256"], adds(table)[0]["num_records"]) == ("0", "9", 6)
+    assert local.read("t").find(sha256="8") == [{"sha256": "8", "n": 1}]
+
+
+# -- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_sort(lake: Lake) -> None:
+    """Overlapping files are sorted by key; what is appended beyond them stays, what overlaps is sorted in."""
+    table = filled(lake)
+    expected = sorted(read(lake))
+    report = optimize(lake, "t", sort=True)
+    assert (report.commits, report.files_after) == (1, 1)
+    assert read(lake) == expected
+    table.append(rows((20_000, "far", 0.0), (10_000, "away", 0.0)))
+    assert optimize(lake, "t", sort=True, target_bytes=1).commits == 0
+    table.append(rows((-1, "a", 0.0), (15_000, "b", 0.0)))
+    optimize(lake, "t", sort=True)
+    assert read(lake) == sorted(read(lake))
+    assert len(read(lake)) == len(expected) + 4
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([i / 7 for i in range(3_000)]),
+        pa.array([f"https://storage.example.com/a/long/prefix/{i:06}" for i in range(3_000)]),
+        pa.array([Decimal(i) / 100 for i in range(3_000)], pa.decimal128(20, 2)),
+        pa.array([datetime(2026, 1, 1, tzinfo=UTC) + timedelta(microseconds=i) for i in range(3_000)]),
+        pa.array([bytes([i // 256, i % 256]) for i in range(3_000)]),
+    ],
+    ids=["float", "long text", "decimal", "time", "bytes"],
+)
+def test_sorting_comes_to_an_end(local: Lake, column: pa.Array, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the key's type, and where statistics say little about it: once sorted, nothing is left to do."""
+    monkeypatch.setattr("lakehouse.datafiles.ROW_GROUP_ROWS", 500)
+    data = pa.table({"k": column, "n": pa.array(range(3_000))})
+    table = make_table(local, "t", data.schema, key=["k"])
+    shuffled = data.take(np.random.default_rng(1).permutation(3_000))
+    for start in range(0, 3_000, 1_000):
+        table.append(shuffled.slice(start, 1_000))
+    assert optimize(local, "t", sort=True, target_bytes=1).files_after == 6
+    assert local.read("t").to_arrow().equals(data.cast(table.schema()))
+    assert optimize(local, "t", sort=True, target_bytes=1).commits == 0
+
+
+def test_more_than_a_commit_takes(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is larger than one commit may replace is done in several; with `full` and an order in one."""
+    filled(local, 8)
+    size = local.read("t").file_list.bytes
+    monkeypatch.setattr(layout, "PART_BYTES", size // 3)
+    before = sorted(read(local))
+    assert optimize(local, "t", sort=True).commits == 4
+    assert sorted(read(local)) == before
+    report = optimize(local, "t", sort=True, full=True)
+    assert (report.commits, report.files_after) == (1, 1)
+    assert read(local) == before
+
+
+def touched(table: Table, column: str, low: int, high: int) -> int:
+    """Return how many files may hold a value between two, by their statistics."""
+    return sum(f[f"min.{column}"] <= high and f[f"max.{column}"] >= low for f in adds(table))
+
+
+def test_z_order(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a z-order a range of any of its columns lies in fewer files, and the rows are the same."""
+    monkeypatch.setattr("lakehouse.datafiles.ROW_GROUP_ROWS", 1_000)
+    draw, count = np.random.default_rng(7), 32_000
+    data = pa.table(
+        {
+            "x": draw.integers(0, 1_000, count),
+            "y": draw.normal(0, 100, count).astype("int64"),
+            "z": pa.array([None if i % 100 == 0 else f"t{i:05}" for i in draw.permutation(count).tolist()]),
+        }
+    )
+    table = make_table(local, "t", data.schema)
+    for start in range(0, count, 8_000):
+        table.append(data.slice(start, 8_000))
+    optimize(local, "t", full=True, target_bytes=1)
+    assert touched(table, "x", 0, 100) == touched(table, "y", -100, -90) == 32
+    report = optimize(local, "t", zorder=["x", "y", "z"], target_bytes=1)
+    assert report.files_after == 32
+    assert touched(table, "x", 0, 100) <= 16
+    assert touched(table, "y", -100, -90) <= 16
+    order = [(name, "ascending") for name in data.column_names]
+    assert local.read("t").to_arrow().sort_by(order).equals(data.sort_by(order))
+    monkeypatch.setattr(layout, "SMALL", 0)
+    assert optimize(local, "t", zorder=["x", "y", "z"], target_bytes=1).commits == 0
+    assert optimize(local, "t", zorder=["y", "x"], target_bytes=1).rewritten == 32
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), 7.0])
+def test_z_order_by_a_column_of_one_value(local: Lake, value: float | None) -> None:
+    """A column that is null, NaN or the same everywhere orders nothing, and breaks nothing."""
+    table = make_table(local, "t", SCHEMA)
+    for n in range(3):
+        table.append(rows((n, None, value), (n, "it's", value)))
+    before = sorted(map(str, read(local)))
+    assert optimize(local, "t", zorder=["size", "name", "id"]).files_after == 1
+    assert sorted(map(str, read(local))) == before
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind"),
+    [
+        ({"sort": True, "zorder": ["id"]}, "order-ambiguous"),
+        ({"sort": True}, "key-missing"),
+        ({"zorder": ["nothing"]}, "column-not-found"),
+        ({"zorder": ["tags"]}, "column-unordered"),
+        ({"zorder": ["id", "id"]}, "zorder-invalid"),
+        ({"zorder": list("abcdefgh")}, "zorder-invalid"),
+    ],
+)
+def test_wrong_wishes(local: Lake, wish: dict[str, Any], kind: str) -> None:
+    """An order that makes no sense is refused before anything is read."""
+    make_table(local, "t", pa.schema([("id", pa.int64()), ("tags", pa.list_(pa.string()))]))
+    with pytest.raises(InvalidInputError) as caught:
+        optimize(local, "t", **wish)
+    assert caught.value.kind == kind
+
+
+def test_adopted_tables_are_asked_for(local: Lake, tmp_path: Path) -> None:
+    """An adopted table is rewritten only when that is said; a partitioned one never."""
+    for n in range(3):
+        write_deltalake(tmp_path / "plain", pa.table({"n": [n]}), mode="append")
+        write_deltalake(tmp_path / "parts", pa.table({"n": [n], "p": ["x"]}), mode="append", partition_by=["p"])
+    catalog.adopt_dataset(local, "plain", str(tmp_path / "plain"))
+    catalog.adopt_dataset(local, "parts", str(tmp_path / "parts"))
+    with pytest.raises(InvalidInputError, match="--adopted") as caught:
+        optimize(local, "plain")
+    assert caught.value.kind == "table-adopted"
+    assert optimize(local, "plain", adopted=True).files_after == 1
+    assert sorted(read(local, "plain")) == [(0,), (1,), (2,)]
+    with pytest.raises(InvalidInputError) as caught:
+        optimize(local, "parts", adopted=True)
+    assert caught.value.kind == "table-partitioned"
+
+
+def test_oddly_spelled_paths_of_adopted_tables_stay(local: Lake, tmp_path: Path) -> None:
+    """A file whose path another engine spelled in its own way is left alone: its removal might not be recognised."""
+    for n in range(3):
+        write_deltalake(tmp_path / "plain", pa.table({"n": [n]}), mode="append")
+    log = tmp_path / "plain" / "_delta_log" / "00000000000000000001.json"
+    (file,) = (p for p in (tmp_path / "plain").glob("*.parquet") if p.name in log.read_text())
+    file.rename(file.with_name("x=y.parquet"))
+    log.write_text(log.read_text().replace(file.name, "x%3Dy.parquet"))
+    catalog.adopt_dataset(local, "plain", str(tmp_path / "plain"))
+    assert optimize(local, "plain", adopted=True, full=True).rewritten == 2
+    assert sorted(read(local, "plain")) == [(0,), (1,), (2,)]
+
+
+def test_rows_that_vanish_stop_it(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When fewer rows were read than the log promises, nothing is committed."""
+    table = filled(local)
+    before = table.version()
+    real = rewriting._rows
+    monkeypatch.setattr(rewriting, "_rows", lambda *args: (batch.slice(1) for batch in real(*args)))
+    with pytest.raises(InternalError) as caught:
+        optimize(local, "t")
+    assert caught.value.kind == "rows-differ"
+    assert table.version() == before
+
+
+def test_a_missing_file_is_an_error(local: Lake) -> None:
+    """A data file that is gone though the table did not go on is told, not skipped."""
+    table = filled(local)
+    Path(local.read("t").files()[2]).unlink()
+    with pytest.raises(StorageError):
+        optimize(local, "t")
+    assert table.version() == 6
+
+
+# -- others at work ---------------------------------------------------------------------------------------------------
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: int = 1) -> None:
+    """Let somebody act between the writing of new files and their commit, the first so many times."""
+    real, left = rewriting.write_parts, [times]
+
+    def paused(*args: Any) -> Any:
+        written = real(*args)
+        if left[0]:
+            left[0] -= 1
+            act()
+        return written
+
+    monkeypatch.setattr(compaction, "write_parts", paused)
+
+
+def cleaned(lake: Lake, table: Table) -> None:
+    """Delete rows, and at once also the files that held them."""
+    table.delete("id < 3")
+    vacuum(lake, table.dataset, keep_for=timedelta(0))
+
+
+ACTS: dict[str, Callable[[Lake, Table], object]] = {
+    "append": lambda _, table: table.append(rows((9_000, "new", 0.0))),
+    "merge": lambda _, table: table.merge(rows((1, "merged", 0.0), (9_000, "new", 0.0))),
+    "delete": lambda _, table: table.delete("id < 20"),
+    "overwrite": lambda _, table: table.overwrite(rows((1, "only", 0.0))),
+    "restore": lambda lake, _: restore(lake, "t", "t@#2"),
+    "optimize": lambda lake, _: optimize(connect(lake.root), "t"),
+    "delete and vacuum": cleaned,
+    "delete and undo": lambda lake, table: (table.delete("id < 20"), restore(lake, "t", f"t@#{table.version() - 1}")),
+}
+
+
+@pytest.mark.parametrize("wish", [{}, {"sort": True}, {"zorder": ["size", "id"], "full": True}], ids=str)
+@pytest.mark.parametrize("act", ACTS)
+def test_somebody_was_faster(local: Lake, act: str, wish: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another writer commits before the new files are, counts; and the work is done on top of it."""
+    table, expected = filled(local), list[Any]()
+
+    def others() -> None:
+        ACTS[act](local, local.table("t"))
+        expected.extend(read(local))
+
+    meanwhile(monkeypatch, others)
+    report = optimize(local, "t", **wish)
+    assert sorted(read(local)) == sorted(expected)
+    assert report.left == ()
+    assert len(adds(table)) <= 2
+    assert optimize(local, "t").commits <= 1
+
+
+def test_somebody_is_always_faster(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a writer that always wins it gives up, and says which files stayed; no row is lost."""
+    table, number = filled(local), iter(range(100))
+    meanwhile(monkeypatch, lambda: table.merge(rows((1, f"merged {next(number)}", 0.0))), times=100)
+    monkeypatch.setattr(compaction, "backoff", lambda _: None)
+    report = optimize(local, "t")
+    assert (report.commits, report.rewritten, report.files_after) == (0, 0, report.files_before)
+    assert len(report.left) == report.files_before
+    assert len(read(local)) == 300
+    assert (1, f"merged {compaction.ROUNDS - 1}", 0.0) in read(local)
+
+
+def test_two_at_once(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that replace the same files at the same moment one lands: delta-rs by itself would let both."""
+    filled(local)
+    before = sorted(read(local))
+
+    def last_moment(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(rewriting, "own_commit", own_commit)
+        assert optimize(connect(local.root), "t").commits == 1
+        return own_commit(*args, **options)
+
+    monkeypatch.setattr(rewriting, "own_commit", last_moment)
+    assert optimize(local, "t").commits == 0
+    assert sorted(read(local)) == before
+
+
+def test_beside_writers(lake: Lake) -> None:
+    """Appends, merges and deletes go on while it runs again and again: every row is there once, with its last value."""
+    filled(lake, 3, 40)
+    stop, failures = threading.Event(), list[BaseException]()
+    model = {i: (i, f"n{i % 7}", i / 3) for i in range(120)}
+
+    def optimizing(wish: dict[str, Any]) -> None:
+        mine = connect(lake.root)
+        while not stop.is_set():
+            try:
+                optimize(mine, "t", **wish)
+            except BaseException as error:  # noqa: BLE001 - told below
+                failures.append(error)
+                return
+
+    workers = [threading.Thread(target=optimizing, args=(wish,)) for wish in ({}, {"sort": True, "full": True})]
+    for worker in workers:
+        worker.start()
+    table, draw = lake.table("t"), random.Random(1)
+    for step in range(8):
+        fresh = [(1_000 * (step + 1) + i, "new", float(i)) for i in range(5)]
+        table.append(rows(*fresh))
+        changed = [(i, f"changed {step}", 0.5) for i in draw.sample(sorted(model), 4)]
+        table.merge(rows(*changed))
+        model |= {r[0]: r for r in (*fresh, *changed)}
+        gone = draw.choice(sorted(model))
+        assert table.delete(f"id = {gone}").rows_removed == 1
+        del model[gone]
+    stop.set()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert sorted(read(lake)) == sorted(model.values())
+
+
+KILLED = """
+import sys
+import lakehouse
+lake = lakehouse.connect(sys.argv[1])
+print("ready", flush=True)
+full = False
+while True:
+    print(lakehouse.optimize(lake, "t", sort=full, full=full, target_bytes=1 if full else 1 << 27).table_version, flush=True)
+    full = True
+"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed(local: Lake, seed: int) -> None:
+    """Killed at any moment, the head has its rows, published versions theirs, and the next one does the work."""
+    filled(local, 10, 100)
+    catalog.publish(local, "t")
+    head, published, draw = sorted(read(local)), read(local, "t@v1"), random.Random(seed)
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", KILLED, local.root], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(draw.uniform(0.0, 0.25))
+            process.kill()
+            said = process.stdout.read().split()
+        assert connect(local.root).table("t").version() >= max(map(int, said), default=0)
+        assert sorted(read(connect(local.root))) == head
+        assert read(connect(local.root), "t@v1") == published
+    assert optimize(local, "t", sort=True, full=True).files_after == 1
+    assert read(local) == head
+
+
+@pytest.mark.s3
+def test_lost_answers(s3_env: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit whose answer was lost is recognised: it is made once, and told as made."""
+
+    def drop_commits(method: str, path: str, count: int) -> Action:
+        commit = method == "PUT" and "/_delta_log/" in path and path.endswith(".json") and "/main/t" in path
+        return "drop_response" if commit else "pass"
+
+    lake = make_lake(s3_uri)
+    table = filled(lake, 3)
+    before = read(lake)
+    with FaultyProxy(s3_env.endpoint, drop_commits) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        report: OptimizeReport = optimize(connect(s3_uri), "t")
+        assert proxy.count("drop_response")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_env.endpoint)
+    assert (report.commits, report.table_version) == (1, 4) == (1, table.version())
+    assert read(connect(s3_uri)) == before
+
+
+def test_plain_readers(local: Lake) -> None:
+    """A table version from before, and the newest one, open in deltalake itself."""
+    table = filled(local)
+    optimize(local, "t")
+    location = table.open().table_uri
+    counts = [DeltaTable(location, version=v).to_pyarrow_dataset().count_rows() for v in (6, 7)]
+    assert counts == [300, 300]

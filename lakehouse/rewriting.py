@@ -127,7 +127,7 @@ def commit_rewrite(
             # A compare-and-swap: delta-rs would put it on top of another rewrite of the same files, and double the rows.
             retries=0,
         )
-        fresh.create_write_transaction([*adds, *removes], "append", fresh.schema(), commit_properties=stamp)  # type: ignore[arg-type]
+        fresh.create_write_transaction([*adds, *removes], "append", fresh.schema(), commit_properties=stamp)
         return None
 
     try:

@@ -88,7 +88,8 @@ def _publish(
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
         name = find_name(state, full_name)
-        if name.dataset_id not in (snapshot.dataset.dataset_id, snapshot.dataset.copy_of):
+        # Of a deleted dataset the name has no id, as a table that is no copy has no original.
+        if name.dataset_id is None or name.dataset_id not in (snapshot.dataset.dataset_id, snapshot.dataset.copy_of):
             raise StateError(
                 "dataset-replaced", f"{full_name} was deleted or made anew while it was published.", dataset=full_name
             )

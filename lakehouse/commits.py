@@ -5,11 +5,16 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from deltalake import CommitProperties, Transaction
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse.errors import LakeError
+
+R = TypeVar("R")
+_REOPENINGS = 5
 
 _PROPERTIES = {
     "delta.checkpointInterval": "50",
@@ -25,8 +30,10 @@ DATA_PROPERTIES = _PROPERTIES | {"delta.enableChangeDataFeed": "true"}
 """Delta table properties of datasets: the change feed is on from version 0."""
 
 FACT_PROPERTIES = _PROPERTIES | {
+    # Checkpoints are made by upkeep, from a table that was opened for it.
+    "delta.checkpointInterval": "1000000000",
     # How long checkpoints carry replaced files. Upkeep takes these from the log, so longer would only cost time.
-    "delta.deletedFileRetentionDuration": "interval 1 hours"
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
 }
 """Delta table properties of fact tables."""
 
@@ -96,6 +103,21 @@ def missed_files(error: Exception) -> bool:
 def fell_behind(error: Exception) -> bool:
     """Whether a reader or writer failed because the log or the files that it had opened were cleaned up meanwhile."""
     return missed_files(error) or _FOLDED.search(str(error).lower()) is not None
+
+
+def reopening(read: Callable[[], R]) -> R:
+    """Return what `read` gives; it is called again when a clean-up deleted what it had just opened.
+
+    Raises:
+        LakeError, DeltaError, OSError: what `read` raises otherwise, and in the end also that.
+    """
+    for _ in range(_REOPENINGS - 1):
+        try:
+            return read()
+        except (DeltaError, OSError, LakeError) as error:
+            if isinstance(error, TableNotFoundError) or not fell_behind(error):
+                raise
+    return read()
 
 
 def backoff(attempt: int) -> None:

@@ -9,14 +9,14 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.commits import FACT_PROPERTIES
+from lakehouse.commits import FACT_PROPERTIES, reopening
 from lakehouse.decisions import system_dataset
 from lakehouse.delta import open_delta
 from lakehouse.errors import NotFoundError, translated
 from lakehouse.snapshots import Snapshot, open_snapshot
 from lakehouse.storage import Storage
 from lakehouse.tables import Commit, Table
-from lakehouse.upkeep import reopening, tend_if_due
+from lakehouse.upkeep import tend_if_due
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -102,14 +102,14 @@ class Facts:
         except NotFoundError:
             self._create(name)
             table = self._table(name)
-        commit = table.append(rows, txn=txn)
+        commit = reopening(lambda: table.append(rows, txn=txn))
         tend_if_due(self._storage, f"_system/{name}", commit.table_version, FACT_PROPERTIES)
         return commit
 
     def landed(self, name: str, app: str) -> int | None:
         """Return the highest number of an application's transactions that landed in one fact table, None before."""
         try:
-            return self._table(name).landed(app)
+            return reopening(lambda: self._table(name).landed(app))
         except NotFoundError:
             return None
 

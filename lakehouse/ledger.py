@@ -24,13 +24,13 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, worth_retrying
+from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
 from lakehouse.decisions import DATA_TAGS, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
 from lakehouse.state import EMPTY, State
 from lakehouse.storage import Storage
-from lakehouse.upkeep import awake_s, overslept, reopening, tend_if_due
+from lakehouse.upkeep import awake_s, overslept, tend_if_due
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +152,7 @@ class Ledger:
         while True:
             try:
                 opened = awake_s()
-                table, state = reopening(self._opened)
-                landed = table.transaction_version(app)
+                table, state, landed = reopening(lambda: self._opened(app))
                 if landed in attempts:  # the response was lost, the commit was not
                     return Decided(attempts[landed], state)
                 result, decisions = rule(state)
@@ -168,7 +167,7 @@ class Ledger:
                     continue
             except (DeltaError, OSError, LakeError) as error:
                 late = time.monotonic() > deadline
-                if not attempts or late or not worth_retrying(error):
+                if not attempts or late or not (worth_retrying(error) or fell_behind(error)):
                     if late and not isinstance(error, LakeError):
                         raise ConflictError(
                             "ledger-busy",
@@ -228,10 +227,10 @@ class Ledger:
         self._uses += 1
         return self._refresh(self._table)
 
-    def _opened(self) -> tuple[DeltaTable, State]:
-        """Open the ledger freshly, for a commit on top of exactly this state."""
+    def _opened(self, app: str) -> tuple[DeltaTable, State, int | None]:
+        """Open the ledger freshly, for a commit on top of exactly this state; look for a transaction on the way."""
         table = self._open()
-        return table, self._refresh(table)
+        return table, self._refresh(table), table.transaction_version(app)
 
     def _refresh(self, table: DeltaTable) -> State:
         """Return the state at the version of a handle, or a newer one that is known already."""

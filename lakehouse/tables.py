@@ -19,7 +19,7 @@ from deltalake.transaction import AddAction
 
 from lakehouse import fences, merging
 from lakehouse.commit_log import read_log
-from lakehouse.commits import backoff, missed_files, own_commit, worth_retrying
+from lakehouse.commits import backoff, fell_behind, missed_files, own_commit, worth_retrying
 from lakehouse.datafiles import DataFile, engine_properties, inspect_file, write_files
 from lakehouse.decisions import Dataset
 from lakehouse.delta import list_files, open_delta, refuse_foreign, table_schema
@@ -404,7 +404,7 @@ class Table:
             except (DeltaError, OSError, LakeError) as error:
                 late = time.monotonic() > deadline
                 again = worth_retrying(error) or (missed_files(error) and self.version() > base)
-                if not attempted or late or not again:
+                if not (attempted or fell_behind(error)) or late or not again:
                     if late and not isinstance(error, LakeError):
                         raise ConflictError(
                             "table-busy",

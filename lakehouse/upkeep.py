@@ -6,28 +6,26 @@ removed, and now and then files that no commit ever listed. No row is ever given
 versions, only rows.
 
 A reader or writer that slept for longer than the safe age may find its files gone. It opens the table again
-(`reopening`), and a writer looks whether its commit landed where others see it (`overslept`).
+(`commits.reopening`), and a writer looks whether its commit landed where others see it (`overslept`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TypeVar
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from lakehouse.commits import fell_behind
 from lakehouse.delta import arrow_table, open_delta
 from lakehouse.errors import LakeError
 from lakehouse.logfiles import LogFiles, log_of, read_entries
+from lakehouse.small_files import join
 from lakehouse.storage import ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
 
 EVERY = 64
 """Commits between two upkeeps of a table: a cold reader fetches about so many small files and entries."""
@@ -39,24 +37,6 @@ ORPHANS_EVERY = 16 * EVERY
 """Commits between two searches for such files, which cost a look at each younger one."""
 AT_MOST = 1_024
 """Log entries that one upkeep deletes, so that none takes long: a table that was never tended takes several."""
-TARGET_BYTES = 16 << 20
-"""Files of this size are not merged any more, so that an upkeep costs the same however long the table is."""
-_TRIES = 5
-
-
-def reopening(read: Callable[[], R]) -> R:
-    """Return what `read` gives; it is called again when an upkeep deleted what it had just opened.
-
-    Raises:
-        LakeError, DeltaError, OSError: what `read` raises otherwise.
-    """
-    for _ in range(_TRIES - 1):
-        try:
-            return read()
-        except (DeltaError, OSError, LakeError) as error:
-            if not fell_behind(error):
-                raise
-    return read()
 
 
 def awake_s() -> float:
@@ -103,7 +83,9 @@ def tend(storage: Storage, location: str, properties: Mapping[str, str], *, orph
     stale = {k: v for k, v in properties.items() if table.metadata().configuration.get(k) != v}
     if stale:
         table.alter.set_table_properties(stale)
-    table.optimize.compact(target_size=TARGET_BYTES)
+    join(storage, location)
+    # Opened anew: a handle that was carried over commits of others may have missed entries that were deleted meanwhile.
+    table = open_delta(storage, location, location)
     table.create_checkpoint()
     _clean(storage, location, table, orphans)
 

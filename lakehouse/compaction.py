@@ -23,6 +23,7 @@ from lakehouse.datafiles import TARGET_BYTES
 from lakehouse.decisions import Dataset
 from lakehouse.delta import Route, arrow_table, list_files, refuse_foreign
 from lakehouse.errors import InvalidInputError, translated
+from lakehouse.key_ranges import FOOTERS_AT_ONCE, Range, key_ranges
 from lakehouse.lake import Lake
 from lakehouse.layout import Order, Part
 from lakehouse.progress import SILENT, Progress
@@ -35,7 +36,6 @@ from lakehouse.zorder import check_column, check_columns
 
 ROUNDS = 5
 """How often it is planned anew when other writers changed files meanwhile."""
-_FOOTERS_AT_ONCE = 16
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 
 
@@ -199,9 +199,10 @@ def _plan(dataset: Dataset, state: _State, order: Order, made: Set[str], *, full
         return layout.whole(files, order.stem)
     if order.kind == "zorder":
         return layout.z_ordered(files, target, order.stem)
-    paths = map(unquote, state.adds.column("path").to_pylist())
-    bounds = dict(zip(paths, layout.key_bounds(state.adds, order.columns), strict=True))
-    files = [replace(f, low=bounds[f.path][0], high=bounds[f.path][1]) for f in files]
+    ranges = key_ranges(state.snapshot, state.adds, order.columns, fixed)
+    unknown: Range = ((), ())
+    bounds = (ranges.get(f.path, unknown) for f in files)
+    files = [replace(f, low=low, high=high) for f, (low, high) in zip(files, bounds, strict=True)]
     return layout.sorted_by_key(files, target, order.stem)
 
 
@@ -225,5 +226,5 @@ def _with_views(snapshot: Snapshot, fixed: Set[str]) -> set[str]:
             return False
         return "_view" in schema.to_string(show_field_metadata=False, show_schema_metadata=False)
 
-    with translated(f"reading the footers of {snapshot.reference}"), ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+    with translated(f"reading the footers of {snapshot.reference}"), ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
         return {f["path"] for f, views in zip(suspects, pool.map(has_views, suspects), strict=True) if views}

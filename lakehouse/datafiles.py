@@ -32,7 +32,7 @@ TARGET_BYTES = 128 << 20
 ROW_GROUP_ROWS = 131_072
 BLOOM_NDV = ROW_GROUP_ROWS
 BLOOM_FPP = 0.01
-_STATS_TEXT = 32
+STATS_TEXT = 32
 """Characters of text kept in statistics: enough to skip files, and little of the data."""
 _HIGHEST = "\U0010ffff"
 
@@ -253,13 +253,13 @@ def _exact(value: Any) -> bool:
     """Whether statistics can bound by the value: JSON numbers hold some decimals only, text no higher character."""
     if isinstance(value, Decimal):
         return Decimal(repr(float(value))) == value
-    return not isinstance(value, str) or value[_STATS_TEXT : _STATS_TEXT + 1] != _HIGHEST
+    return not isinstance(value, str) or value[STATS_TEXT : STATS_TEXT + 1] != _HIGHEST
 
 
 def _stat_value(value: Any, *, upper: bool) -> Any:
-    if isinstance(value, str) and len(value) > _STATS_TEXT:
+    if isinstance(value, str) and len(value) > STATS_TEXT:
         # A cut maximum must still be an upper bound: the highest character does that.
-        return value[:_STATS_TEXT] + (_HIGHEST if upper else "")
+        return value[:STATS_TEXT] + (_HIGHEST if upper else "")
     if isinstance(value, datetime):
         text = value.isoformat(timespec="microseconds")
         return text.replace("+00:00", "Z")

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from lakehouse.delta import FileList
 
 SMALL = 0.75
@@ -84,29 +82,6 @@ def by_delta_rs(path: str) -> bool:
     return _DELTA_RS.search(path) is not None
 
 
-def key_bounds(adds: pa.Table, key: Sequence[str]) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Return the least and the greatest key of each file, by the log's statistics; empty ones where they don't tell.
-
-    Args:
-        adds: Add actions, flattened.
-    """
-    names = []
-    for name in key:
-        if not {f"min.{name}", f"max.{name}", f"null_count.{name}"} <= set(adds.column_names):
-            break
-        names.append(name)
-    unknown: tuple[tuple[Any, ...], tuple[Any, ...]] = ((), ())
-    if not names:
-        return [unknown] * adds.num_rows
-    lows = zip(*(adds.column(f"min.{n}").to_pylist() for n in names), strict=True)
-    highs = zip(*(adds.column(f"max.{n}").to_pylist() for n in names), strict=True)
-    nulls = zip(*(adds.column(f"null_count.{n}").to_pylist() for n in names), strict=True)
-    return [
-        unknown if None in low or None in high or any(count != 0 for count in null) else (low, high)
-        for low, high, null in zip(lows, highs, nulls, strict=True)
-    ]
-
-
 def files_of(listed: FileList, fixed: Collection[str], due: Collection[str]) -> list[File]:
     """Return the files of a state in the order of their rows."""
     columns = (listed.table.column(name).to_pylist() for name in ("path", "size", "modified"))
@@ -157,8 +132,8 @@ def _stem_between(files: Sequence[File], first: int, last: int) -> str | None:
 def sorted_by_key(files: Sequence[File], target: int, stem: str) -> list[Part]:
     """Plan to sort what overlaps by key, and to join neighbours by key that are small.
 
-    Files that one sort made do not overlap each other, whatever their bounds say: bounds of text are cut, and those
-    of several columns are wider than the keys. More than PART_BYTES that overlap are sorted slice by slice, each a
+    Files that one sort made do not overlap each other, whatever their bounds say: those of several columns are wider
+    than the keys. More than PART_BYTES that overlap are sorted slice by slice, each a
     range of the least keys: every run then divides the ranges further.
     """
     parts, held, size = list[Part](), list[File](), 0

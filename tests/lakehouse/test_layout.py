@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,19 +102,3 @@ def test_z_order_takes_what_is_not_ordered_yet() -> None:
     assert layout.z_ordered([large, small, other], TARGET, stem)[0].paths == {small.path, other.path}
     assert layout.z_ordered([large, small, keyed("new", 0, 9)], TARGET, stem)[0].paths == {small.path, "new"}
     assert layout.z_ordered([large], TARGET, Order("zorder", ("b", "a")).stem)[0].paths == {large.path}
-
-
-def test_key_bounds() -> None:
-    """Bounds come from statistics of the leading key columns that have them; a null in a key makes them unknown."""
-    adds = pa.table(
-        {
-            "min.a": [1, 1, None],
-            "max.a": [2, 2, None],
-            "null_count.a": [0, 1, 0],
-            "min.b": ["x", "x", "x"],
-            "max.b": ["y", "y", "y"],
-            "null_count.b": [0, 0, 0],
-        }
-    )
-    assert layout.key_bounds(adds, ["a", "b", "c"]) == [((1, "x"), (2, "y")), ((), ()), ((), ())]
-    assert layout.key_bounds(adds, ["c", "a"]) == [((), ())] * 3

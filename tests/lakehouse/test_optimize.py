@@ -26,6 +26,7 @@ from lakehouse import compaction, layout, rewriting
 from lakehouse.commits import own_commit
 from lakehouse.compaction import OptimizeReport, optimize
 from lakehouse.errors import InternalError, InvalidInputError, StorageError
+from lakehouse.key_ranges import key_ranges
 from lakehouse.lake import Lake, connect
 from lakehouse.restoring import restore
 from lakehouse.tables import Table
@@ -275,6 +276,23 @@ def test_sorting_comes_to_an_end(local: Lake, column: pa.Array, monkeypatch: pyt
     assert optimize(local, "t", sort=True, target_bytes=1).files_after == 6
     assert local.read("t").to_arrow().equals(data.cast(table.schema()))
     assert optimize(local, "t", sort=True, target_bytes=1).commits == 0
+
+
+def test_key_ranges(local: Lake) -> None:
+    """Ranges come from statistics, or from footers where those cut text or say nothing; a null makes them unknown."""
+    table = make_table(local, "t", pa.schema([("url", pa.string()), ("x", pa.float64()), ("n", pa.int64())]))
+    long = "https://storage.example.com/a/long/prefix/"
+    for a, b in (("1", "2"), ("3", "4"), (None, "5")):
+        table.append(pa.table({"url": [a and long + a, long + b], "x": [0.5, 1.5], "n": [1, 2]}))
+    table.merge(pa.table({"url": [long + "3"], "x": [1.0], "n": [7]}), key=["url"])
+
+    def found(*key: str) -> list[Any]:
+        state = compaction._open(local, table, adopted=False)
+        return sorted(key_ranges(state.snapshot, state.adds, key).values())
+
+    assert found("url", "n") == [((long + "1", 1), (long + "2", 2)), ((long + "3", 2), (long + "4", 7))]
+    assert found("x", "url") == [((0.5,), (1.5,)), ((0.5,), (1.5,)), ((1.0,), (1.5,))]
+    assert set(found("n", "x")) >= {((1,), (2,)), ((2,), (7,))}
 
 
 def test_more_than_a_commit_takes(local: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

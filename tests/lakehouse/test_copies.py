@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import random
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import polars as pl
@@ -146,6 +150,47 @@ def test_died_on_the_way(lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPat
     made = catalog.publish(lake, "theirs", copy=True)
     assert (made.number, made.table_version) == (1, 1)
     check_reads(lake, "theirs@v1", expected)
+
+
+def publish_for_ever(root: str, ready: Event) -> None:
+    """What the killed process does."""
+    lake = connect(root)
+    ready.set()
+    while True:
+        rewrite_quietly(lake)
+        catalog.publish(lake, "theirs", copy=True)
+
+
+def rewrite_quietly(lake: Lake) -> None:
+    """Make the original's next version: other rows, one more each time."""
+    table = lake.table("theirs")
+    count = table.version()
+    table.overwrite(pa.table({"id": list(range(count)), "name": [str(count)] * count}))
+
+
+def test_killed_at_any_moment(lake: Lake, folder: Path) -> None:
+    """After a kill all that was published reads whole, nothing is half there, and the next publication goes on."""
+    adopt(lake, folder)
+    draw, context = random.Random(7), multiprocessing.get_context("spawn")
+    for _ in range(3):
+        ready = context.Event()
+        process = context.Process(target=publish_for_ever, args=(lake.root, ready), daemon=True)
+        process.start()
+        assert ready.wait(60)
+        time.sleep(draw.uniform(0.02, 0.6))
+        process.kill()
+        process.join()
+        fresh = connect(lake.root)
+        made = catalog.publish(fresh, "theirs", copy=True)
+        assert fresh.read(f"theirs@v{made.number}").to_arrow() == fresh.read("theirs").to_arrow()
+        versions = catalog.list_versions(fresh, "theirs")
+        assert [v.number for v in versions] == list(range(len(versions), 0, -1))
+        for version in versions:
+            rows = fresh.read(f"theirs@v{version.number}").to_arrow()
+            # The rows of one version tell which one of the original it is, and how many there must be.
+            assert set(rows["name"].to_pylist()) == {str(rows.num_rows)} or version.copied_from == 1
+            assert rows.num_rows == version.rows
+        assert catalog.verify(fresh, deep=True).ok
 
 
 def test_several_at_once(lake: Lake, folder: Path) -> None:

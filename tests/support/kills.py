@@ -28,17 +28,10 @@ import jobs
 from jobs.ingest import assets, items
 from jobs.ingest import rows as row_module
 from jobs.ingest.idx import encode_png
+from lakehouse.compaction import optimize
 from lakehouse.lake import Lake, connect
+from lakehouse.restoring import restore
 from lakehouse.vacuum import vacuum
-
-try:  # TODO until they are there
-    from lakehouse.optimize import optimize
-except ImportError:
-    optimize = None
-try:
-    from lakehouse.restoring import restore
-except ImportError:
-    restore = None
 
 SCHEMA = pa.schema([("id", pa.int64()), ("batch", pa.int64()), ("x", pa.int64())])
 ROWS = 5
@@ -49,8 +42,8 @@ FILES = 3
 """CSV files of one ingest, each a batch of its own."""
 ZERO = timedelta(0)
 KINDS = ("ingest", "csv", "publish", "milestone", "optimize", "vacuum", "restore", "features", "mix")
-_ENOUGH = 5
-"""Operations after which a worker may well be killed."""
+_BLIND = 0.2
+"""Share of kills at any moment after the start."""
 Plan = tuple[str, tuple[Any, ...]]
 
 
@@ -72,8 +65,8 @@ class Killer:
     kind: str
     material: Path
     draw: random.Random
-    span: float = 0.0
-    """Seconds within which a worker is killed; follows how long operations take."""
+    spans: dict[str, float] = field(default_factory=dict)
+    """Seconds after its begin within which an operation is killed; they follow how long it takes."""
     hit: Counter[str] = field(default_factory=Counter)
     """In which operation the kills fell."""
     begun: int = 0
@@ -89,24 +82,40 @@ class Killer:
         process.start()
         theirs.close()
         assert ours.recv() == ("ready",)
-        self.span = self.span or (1.5 if self.root.startswith("s3://") else 0.4)
-        time.sleep(self.draw.uniform(0.0, self.span))
-        process.kill()
-        process.join()
         said = list[Said]()
         with ours:
+            target = self._wait_for_target(ours, said)
+            span = self.spans.setdefault(target, 1.0 if self.root.startswith("s3://") else 0.2)
+            time.sleep(self.draw.uniform(0.0, span))
+            process.kill()
+            process.join()
+            reached = len(said)
             for message in _drained(ours):
-                if message[0] == "begin":
-                    said.append(Said(*message[1:]))
-                elif message[0] == "done":
-                    said[-1].done, said[-1].result = True, message[1]
-                else:
-                    raise AssertionError(f"{said[-1]} failed:\n{message[1]}")
-        finished = sum(one.done for one in said)
-        self.span *= 1.2 if not finished else 0.8 if finished > _ENOUGH else 1.0
+                _note(said, message)
+        survived = bool(said) and said[max(reached, 1) - 1].done
+        self.spans[target] = max(0.02, span * (0.9 if survived else 1.1))
         self.begun += len(said)
         self.hit["none" if not said or said[-1].done else said[-1].what] += 1
         return said
+
+    def _wait_for_target(self, connection: Connection, said: list[Said]) -> str:
+        """Wait until the operation begins in which the kill should fall, mostly one that the kind is named after."""
+        if self.draw.random() < _BLIND:
+            return "any"
+        begins = self.draw.randint(1, 4) if self.kind == "mix" else 0
+        while True:
+            _note(said, connection.recv())
+            if not said[-1].done and (said[-1].what == self.kind or len(said) == begins):
+                return said[-1].what
+
+
+def _note(said: list[Said], message: tuple[Any, ...]) -> None:
+    if message[0] == "begin":
+        said.append(Said(*message[1:]))
+    elif message[0] == "done":
+        said[-1].done, said[-1].result = True, message[1]
+    else:
+        raise AssertionError(f"{said[-1:]} failed:\n{message[1]}")
 
 
 def _drained(connection: Connection) -> Iterator[tuple[Any, ...]]:
@@ -174,13 +183,6 @@ _MIX: tuple[str, ...] = (
     "restore",
 )
 
-if optimize is None:
-    _CYCLES["optimize"] = ("append", "merge")
-    _MIX = tuple(m for m in _MIX if m != "optimize")
-if restore is None:
-    _CYCLES["restore"] = ("append", "publish", "delete")
-    _MIX = tuple(m for m in _MIX if m != "restore")
-
 
 def choose(lake: Lake, kind: str, material: Path, number: int, draw: random.Random) -> Plan:
     """Return operation number `number` of a kind, and what is given to it."""
@@ -225,7 +227,9 @@ def _delete(lake: Lake, name: str, number: int) -> int:
 
 
 def _optimize(lake: Lake, name: str, way: str) -> None:
-    arguments: dict[str, Any] = {"pack": {}, "sort": {"sort": True}, "zorder": {"zorder": ["x", "id"]}}[way]
+    arguments: dict[str, Any] = {"pack": {}, "sort": {"sort": True, "full": True}, "zorder": {"zorder": ["x", "id"]}}[
+        way
+    ]
     optimize(lake, name, **arguments)
 
 

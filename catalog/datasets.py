@@ -19,7 +19,12 @@ from lakehouse.pins import held
 from lakehouse.references import check_name, check_namespace, parse_name
 from lakehouse.resolution import find_dataset, find_name, tags_of
 from lakehouse.schema import plain_schema
+from lakehouse.state import Index
 
+_BY_NAMESPACE = Index(Dataset, lambda d: (d.namespace.casefold(),))
+_BY_LOCATION = Index(Dataset, lambda d: (d.location,))
+_BY_PARENT = Index(Dataset, lambda d: (d.parent,) if d.parent and d.deleted_at is None else ())
+_BY_MEMBER = Index(Milestone, lambda m: [n.casefold() for n in m.members])
 Kind = Literal["table", "assets", "features"]
 
 
@@ -226,7 +231,7 @@ def _checked_name(state: State, name: str) -> tuple[str, str]:
 
 def _known_spelling(state: State, namespace: str) -> str:
     """Return a namespace as the first of its datasets spells it: `Vision` and `vision` are one."""
-    same = [d for d in state.all(Dataset) if d.namespace.casefold() == namespace.casefold()]
+    same = list(state.find(_BY_NAMESPACE, namespace.casefold()))
     return min(same, key=lambda d: d.created_at).namespace if same else namespace
 
 
@@ -258,8 +263,10 @@ def _refuse_location(lake: Lake, state: State, dataset: Dataset) -> None:
     uri = table_uri(lake.storage, dataset.location)
     if uri.startswith(lake.storage.uri("_system/")):
         raise StateError("location-taken", f"{uri} belongs to the lakehouse itself.")
-    for other in state.all(Dataset):
-        if other.dataset_id == dataset.dataset_id or table_uri(lake.storage, other.location) != uri:
+    # An own table is known by its key under the root, an adopted one by its full path or URI.
+    same = {dataset.location, uri, uri.removeprefix(lake.storage.uri(""))}
+    for other in (d for location in same for d in state.find(_BY_LOCATION, location)):
+        if other.dataset_id == dataset.dataset_id:
             continue
         if other.deleted_at is None:
             raise StateError(
@@ -279,11 +286,7 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
         dataset=dataset,
         latest_version=name.last_version,
         tags=tags_of(state, name.series),
-        milestones=[
-            m.full_name
-            for m in state.all(Milestone)
-            if dataset.full_name.casefold() in {n.casefold() for n in m.members}
-        ],
-        children=[d.full_name for d in state.all(Dataset) if d.parent == dataset.dataset_id and d.deleted_at is None],
+        milestones=[m.full_name for m in state.find(_BY_MEMBER, dataset.full_name.casefold())],
+        children=[d.full_name for d in state.find(_BY_PARENT, dataset.dataset_id)],
         hold=held(state, dataset.dataset_id),
     )

@@ -10,8 +10,8 @@ from lakehouse.snapshots import Snapshot
 
 def pinned_by(lake: Lake, snapshot: Snapshot) -> list[str]:
     """Return the names of what pins a state: versions, then milestones, snapshots and leases."""
-    own = (snapshot.dataset.dataset_id, snapshot.table_version)
-    return [p.pinned_by for p in pins(lake.state()) if (p.dataset_id, p.table_version) == own]
+    found = pins(lake.state(), dataset_id=snapshot.dataset.dataset_id)
+    return [p.pinned_by for p in found if p.table_version == snapshot.table_version]
 
 
 def list_snapshots(lake: Lake) -> list[NamedSnapshot]:

@@ -150,7 +150,7 @@ def _still_there(lake: Lake, dataset: Dataset, found: list[Verified], *, pinned:
     """Leave out what was unpinned while it was looked at; say of a named state that it was cleaned up meanwhile."""
     state = lake.state()
     if pinned:
-        kept = {p.table_version for p in pins(state) if p.dataset_id == dataset.dataset_id}
+        kept = {p.table_version for p in pins(state, dataset_id=dataset.dataset_id)}
         return [one for one in found if not one.findings.found or one.table_version in kept]
     for one in found:
         if one.findings.found and is_condemned(state, dataset.dataset_id, one.table_version):

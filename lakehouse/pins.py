@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from lakehouse.decisions import (
     Condemned,
@@ -17,14 +18,23 @@ from lakehouse.decisions import (
     DatasetVersion,
     Hold,
     Lease,
+    Member,
     MilestoneVersion,
     NamedSnapshot,
+    Value,
 )
 from lakehouse.errors import NotFoundError
 from lakehouse.ledger import State
+from lakehouse.state import Index
 
 SKEW = timedelta(minutes=5)
 """A clean-up honours what expired so recently: the clocks of two machines differ."""
+_V = TypeVar("_V", bound=Value)
+_VERSIONS = Index(DatasetVersion, lambda v: (v.dataset_id,))
+_MILESTONES = Index(MilestoneVersion, lambda m: [member.dataset_id for member in m.members])
+_SNAPSHOTS = Index(NamedSnapshot, lambda s: [member.dataset_id for member in s.members])
+_LEASES = Index(Lease, lambda lease: [member.dataset_id for member in lease.members])
+_CURSORS = Index(Cursor, lambda c: (c.dataset_id,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,53 +49,61 @@ class Pin:
     """A reference that resolves through this pin; of a lease, one by table version."""
 
 
-def pins(state: State, now: datetime | None = None) -> Iterator[Pin]:
+def pins(state: State, now: datetime | None = None, dataset_id: str | None = None) -> Iterator[Pin]:
     """Iterate over everything that is pinned; what expired or was archived pins nothing.
 
     Args:
         now: Time at which expiry is judged; None means the present.
+        dataset_id: Only what pins this dataset.
     """
     at = now or datetime.now(UTC)
-    for v in state.all(DatasetVersion):
+    for v in _about(state, _VERSIONS, dataset_id):
         if v.expired_at is None:
             name = f"{v.full_name}@v{v.number}"
             yield Pin(v.dataset_id, v.table_version, name, name)
-    yield from pins_on_versions(state, at)
+    yield from pins_on_versions(state, at, dataset_id)
 
 
-def pins_on_versions(state: State, at: datetime) -> Iterator[Pin]:
+def pins_on_versions(state: State, at: datetime, dataset_id: str | None = None) -> Iterator[Pin]:
     """Iterate over what is pinned besides the published versions themselves: such a state can't be expired.
 
     Args:
         at: Time at which expiry is judged.
+        dataset_id: Only what pins this dataset.
     """
-    for m in state.all(MilestoneVersion):
+    for members, pinned_by, selector in _bundles(state, at, dataset_id):
+        for member in members:
+            if dataset_id in (None, member.dataset_id):
+                reference = f"{member.full_name}@{selector or f'#{member.table_version}'}"
+                yield Pin(member.dataset_id, member.table_version, pinned_by, reference)
+
+
+def _bundles(state: State, at: datetime, dataset_id: str | None) -> Iterator[tuple[tuple[Member, ...], str, str]]:
+    """Iterate over what pins several states at once: (members, its name, the selector that means it; empty: none)."""
+    for m in _about(state, _MILESTONES, dataset_id):
         if m.status != "Archived":
-            name = f"{m.full_name}/v{m.number}"
-            for member in m.members:
-                reference = f"{member.full_name}@{name}"
-                yield Pin(member.dataset_id, member.table_version, f"milestone {name}", reference)
-    for s in state.all(NamedSnapshot):
+            yield m.members, f"milestone {m.full_name}/v{m.number}", f"{m.full_name}/v{m.number}"
+    for s in _about(state, _SNAPSHOTS, dataset_id):
         if s.expires_at is None or s.expires_at > at:
-            for member in s.members:
-                reference = f"{member.full_name}@snap:{s.name}"
-                yield Pin(member.dataset_id, member.table_version, f"snap:{s.name}", reference)
-    for lease in state.all(Lease):
+            yield s.members, f"snap:{s.name}", f"snap:{s.name}"
+    for lease in _about(state, _LEASES, dataset_id):
         if lease.expires_at > at:
-            for member in lease.members:
-                reference = f"{member.full_name}@#{member.table_version}"
-                yield Pin(member.dataset_id, member.table_version, f"lease {lease.name}", reference)
+            yield lease.members, f"lease {lease.name}", ""
+
+
+def _about(state: State, index: Index[_V], dataset_id: str | None) -> Iterator[_V]:
+    return state.all(index.cls) if dataset_id is None else state.find(index, dataset_id)
 
 
 def pinned_versions(state: State, dataset_id: str) -> list[int]:
     """Return the table versions of a dataset that a clean-up must keep one by one, ascending."""
-    return sorted({p.table_version for p in pins(state, datetime.now(UTC) - SKEW) if p.dataset_id == dataset_id})
+    return sorted({p.table_version for p in pins(state, datetime.now(UTC) - SKEW, dataset_id)})
 
 
 def needed_from(state: State, dataset_id: str) -> tuple[int, str] | None:
     """Return the oldest version from which a job still reads the changes of a dataset, and which job; None for none."""
     late = datetime.now(UTC) - SKEW
-    found = [(c.table_version, c.job) for c in state.all(Cursor) if c.dataset_id == dataset_id and c.expires_at > late]
+    found = [(c.table_version, c.job) for c in state.find(_CURSORS, dataset_id) if c.expires_at > late]
     return min(found, default=None)
 
 

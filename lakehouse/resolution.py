@@ -23,8 +23,14 @@ from lakehouse.references import (
     TableVersion,
     Version,
 )
+from lakehouse.state import Index
 from lakehouse.storage import Storage
 from lakehouse.tables import Table
+
+_VERSIONS = Index(DatasetVersion, lambda v: (v.series,))
+_STATES = Index(DatasetVersion, lambda v: ((v.dataset_id, v.table_version),))
+_TAGS = Index(Tag, lambda t: (t.series,))
+_MILESTONE_VERSIONS = Index(MilestoneVersion, lambda m: (m.full_name.casefold(),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +116,18 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
 
 def versions_of(state: State, series: str) -> Iterator[DatasetVersion]:
     """Iterate over the published versions of one name, oldest first."""
-    return (v for v in state.all(DatasetVersion) if v.series == series)
+    return state.find(_VERSIONS, series)
 
 
 def published_at(state: State, dataset_id: str, table_version: int) -> DatasetVersion | None:
     """Return the newest published version of a table version, if there is one."""
-    found = [
-        v
-        for v in state.all(DatasetVersion)
-        if v.dataset_id == dataset_id and v.table_version == table_version and v.expired_at is None
-    ]
+    found = [v for v in state.find(_STATES, (dataset_id, table_version)) if v.expired_at is None]
     return max(found, key=lambda v: v.number, default=None)
 
 
 def tags_of(state: State, series: str) -> dict[str, int]:
     """Return a name's movable tags: {tag: version number}."""
-    return {t.name: t.number for t in state.all(Tag) if t.series == series}
+    return {t.name: t.number for t in state.find(_TAGS, series)}
 
 
 def find_version(state: State, name: Name, number: int) -> DatasetVersion:
@@ -199,7 +201,7 @@ def find_milestone_version(state: State, ref: MilestoneRef) -> MilestoneVersion:
             pass over archived versions as long as another one is left.
     """
     milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
-    versions = [v for v in state.all(MilestoneVersion) if v.key.rpartition("/")[0] == milestone.key]
+    versions = list(state.find(_MILESTONE_VERSIONS, milestone.key))
     match ref.selector:
         case Version(number):
             found = [v for v in versions if v.number == number]
@@ -271,7 +273,7 @@ def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
     version = published_at(state, member.dataset_id, member.table_version)
     if member.version is not None:
         exact = [
-            v for v in state.all(DatasetVersion) if v.dataset_id == member.dataset_id and v.number == member.version
+            v for v in state.find(_STATES, (member.dataset_id, member.table_version)) if v.number == member.version
         ]
         version = exact[0] if exact else version
     return Resolved(ref, dataset, member.table_version, version)

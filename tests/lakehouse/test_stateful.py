@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -44,4 +44,18 @@ def folder(tmp_path: Path) -> Callable[[], str]:
 
 def test_history(folder: Callable[[], str]) -> None:
     """Short histories on local storage."""
-    run(folder, examples=15, steps=25)
+    run(folder, examples=12, steps=25)
+
+
+@pytest.mark.s3
+def test_history_on_s3(s3_env: S3Server) -> None:
+    """Two short histories on S3."""
+    run(lambda: f"s3://{s3_env.bucket}/{uuid4().hex}", examples=2, steps=20)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("number", range(1, 5))
+def test_long_histories(folder: Callable[[], str], number: int) -> None:
+    """Sixty histories of fifty steps each, four times."""
+    done = run(folder, examples=60, steps=50, number=number)
+    assert done["steps"] >= 2_500

@@ -176,9 +176,7 @@ class Model:
 
     def pinned(self, line: Line) -> set[int]:
         """Return the versions of a table that a clean-up has to keep one by one."""
-        found = {
-            p.version for ps in self.published.values() for p in ps if p.line is line and not p.expired
-        }
+        found = {p.version for ps in self.published.values() for p in ps if p.line is line and not p.expired}
         members = [m for b in self.bundles() if b.pins for m in b.members.values()]
         return found | {version for other, version in members if other is line}
 
@@ -194,3 +192,18 @@ class Model:
         fresh = given_up - line.condemned
         line.condemned |= given_up
         return fresh
+
+    def expiring(self, name: str, last: int, tags: set[str]) -> set[int]:
+        """Return the numbers of the versions that no rule of retention keeps, and nothing else does."""
+        tagged = {number for (other, _), number in self.tags.items() if other == name}
+        bound = [m for b in self.bundles() if b.pins for m in b.members.values()]
+        living = [(n, p) for n, p in enumerate(self.published[name], 1) if not p.expired][::-1]
+        return {
+            n
+            for newer, (n, p) in enumerate(living)
+            if newer >= max(last, 1)
+            and p.data_tag not in tags
+            and n not in tagged
+            and (p.line, p.version) not in bound
+            and not p.line.held
+        }

@@ -36,7 +36,9 @@ def vacuum(
     ] = "24h",
     yes: Yes = False,
 ) -> None:
-    """Give up history that nothing needs, and what dead writers left behind.
+    """Give up history that nothing needs, and sweep up orphans.
+
+    Orphans are what dead writers left behind: files that no commit mentions, bytes that no row points at.
 
     What stays: the head, younger history, and every state that a published version, a milestone, a snapshot, a running
     reader or a job's next run needs. An adopted table is cleaned up only when it is named.

@@ -60,7 +60,7 @@ COMMANDS = {
     "restore": Entry("Maintain", "retention", "Bring a dataset back to an earlier state, as a new commit."),
     "expire": Entry("Maintain", "retention", "Give up published versions that no rule keeps."),
     "hold": Entry("Maintain", "retention", "Set, list and release legal holds."),
-    "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and what dead writers left behind."),
+    "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and sweep up orphans."),
     "verify": Entry("Maintain", "verifying", "Check that what is pinned can be read: files, sizes, rows, packs."),
 }
 

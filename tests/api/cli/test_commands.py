@@ -258,7 +258,7 @@ def test_diff(cli: Typed) -> None:
     assert "added (1" not in cli.ok("diff", "pets@v1", "pets", "--rows", "0").stdout
     assert "wolf" not in cli.ok("diff", "pets@v1", "pets", "--column", "price").stdout
     assert "no difference" in cli.ok("diff", "pets@v1", "pets@v1").stdout
-    assert cli.json("diff", "pets@v1", "pets", "--key", "label")["key"] is None
+    assert cli.json("diff", "pets@v1", "pets", "--key", "price")["key"] is None
 
 
 def test_lineage(cli: Typed) -> None:
@@ -396,6 +396,23 @@ def test_optimize(cli: Typed) -> None:
     assert cli("optimize", "vision.tiles", "--sort", "--z-order", "path").code == 2
 
 
+def test_vacuum(cli: Typed) -> None:
+    """`vacuum` shows what it would free, frees it with --yes, and then finds nothing; what is published stays."""
+    before, log = cli.json("head", "pets@v1"), cli.json("log", "pets")
+    planned = cli.json("vacuum", "pets", "--keep", "0")
+    assert planned["dry_run"] is True
+    assert (planned["versions"], planned["datasets"][0]["kept"]) == (1, [1])
+    said = cli.ok("vacuum", "pets", "--keep", "0")
+    assert "would free  1 table version" in said.stdout
+    assert "--yes" in said.stderr
+    assert cli.json("vacuum", "pets", "--keep", "0", "--yes")["versions"] == 1
+    assert "nothing to give up" in cli.ok("vacuum", "pets", "--keep", "0", "--yes").stderr
+    assert cli.json("head", "pets@v1") == before
+    assert cli.json("log", "pets") == log
+    assert cli("vacuum", "pets", "--keep", "soon").code == 2
+    assert cli("vacuum", "--orphan-age", "1h").code == 2
+
+
 JSON_COMMANDS: dict[str, list[str]] = {
     "dataset list": ["dataset", "list"],
     "dataset show": ["dataset", "show", "pets"],
@@ -423,6 +440,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "hold list": ["hold", "list"],
     "tag set": ["tag", "set", "pets@v1", "prod"],
     "tag list": ["tag", "list", "pets"],
+    "vacuum": ["vacuum", "--keep", "0"],
     "verify": ["verify"],
 }
 

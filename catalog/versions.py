@@ -65,11 +65,13 @@ def publish(
         try:
             return _publish(lake, snapshot, origin, data_tag, message, run)
         except (NotFoundError, StorageError):
-            # A clean-up may be faster than the publication of a fresh copy.
+            # A clean-up may be faster than a publication: of a fresh copy there is another one, of other states not.
             tries += 1
-            fresh = copy and is_condemned(lake.state(), snapshot.dataset.dataset_id, snapshot.table_version)
-            if not fresh or tries == _COPY_TRIES:
-                raise
+            state, dataset, version = lake.state(), snapshot.dataset, snapshot.table_version
+            if copy and tries < _COPY_TRIES and is_condemned(state, dataset.dataset_id, version):
+                continue
+            refuse_condemned(state, dataset.dataset_id, dataset.full_name, version)
+            raise
 
 
 def _publish(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.readers import relation
+from lakehouse.readers.duck import reading
 
 if TYPE_CHECKING:
     from lakehouse.snapshots import Snapshot
@@ -73,6 +74,9 @@ def measure(snapshot: Snapshot) -> pa.Table:
 
     Names: `rows`; `labels` (rows with a label); `class` (one row per label, none when there are too many); and of
     image features `pixels`, `sum_<c>`, `squares_<c>` per channel.
+
+    Raises:
+        StorageError: a data file is gone or can't be read, as `reading`.
     """
     types = {f.name: f.type for f in snapshot.schema}
     split = "coalesce(cast(split as varchar), '')" if "split" in types else "''"
@@ -97,7 +101,8 @@ def measure(snapshot: Snapshot) -> pa.Table:
     with relation.connect() as con:
         source = relation.source_sql(con, snapshot, used or snapshot.schema.names[:1])
         query = f"with t as ({source}) " + " union all ".join(parts)
-        measured: pa.Table = con.sql(query).to_arrow_table().cast(_SCHEMA)
+        with reading(snapshot.reference):
+            measured: pa.Table = con.sql(query).to_arrow_table().cast(_SCHEMA)
         return measured
 
 

@@ -1,4 +1,4 @@
-"""A proxy in front of an HTTP server that loses responses on purpose, so that tests can see what a client does then."""
+"""A proxy in front of an HTTP server that breaks exchanges on purpose, so that tests can see what a client does then."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +16,17 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-Action = Literal["pass", "drop_response", "503", "reset"]
+Action = Literal["pass", "drop_response", "503", "reset", "slow", "cut"]
 """What happens to one request.
 
 pass: it is forwarded and answered. drop_response: the server processes it, and the client's connection closes without
 an answer. 503: the client is told to slow down, the server never sees it. reset: the client's connection is reset, the
-server never sees it.
+server never sees it. slow: the server processes it, and the answer's body comes in two parts with a pause between.
+cut: the server processes it, and the connection closes in the middle of the answer's body.
 """
 
+PAUSE_S = 0.3
+"""How long a slow body pauses."""
 Policy = Callable[[str, str, int], Action]
 """(method, path without query, how many times that method and path have been asked, from 1) -> what to do."""
 
@@ -120,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._read_body()
         path = urlsplit(self.path).path
         action = self.proxy.decide(self.command, path)
-        answer = self._forward(body) if action in {"pass", "drop_response"} else None
+        answer = None if action in {"503", "reset"} else self._forward(body)
         # Recorded before the client hears of it, so that a test finds the record when its call returns.
         self.proxy.exchanges.append(Exchange(self.command, path, action, answer.status if answer else None))
         if action == "reset":
@@ -128,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "drop_response":
             self.close_connection = True
         else:
-            self._send(answer or _SLOW_DOWN)
+            self._send(answer or _SLOW_DOWN, action)
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -155,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
         return answer
 
-    def _send(self, answer: _Answer) -> None:
+    def _send(self, answer: _Answer, action: Action) -> None:
         # The answer to a HEAD states the length of a body that does not come.
         keep_length = self.command == "HEAD" or answer.status in {204, 304}
         self.send_response_only(answer.status)
@@ -165,7 +169,15 @@ class _Handler(BaseHTTPRequestHandler):
         if not keep_length:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
-        self.wfile.write(answer.body)
+        half = len(answer.body) // 2
+        self.wfile.write(answer.body[:half])
+        if action == "cut":
+            self.close_connection = True
+            return
+        if action == "slow":
+            self.wfile.flush()
+            time.sleep(PAUSE_S)
+        self.wfile.write(answer.body[half:])
 
     def _reset(self) -> None:
         # Lingering for zero seconds turns the close into a reset.

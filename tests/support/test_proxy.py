@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -77,6 +78,19 @@ def test_refused_request_is_not_processed(s3_env: S3Server, prefix: str, action:
         assert [(e.action, e.status) for e in proxy.exchanges] == [(action, None)]
     with pytest.raises(FileNotFoundError):
         obstore.head(direct, "key")
+
+
+def test_broken_bodies_are_not_taken_for_whole(s3_env: S3Server, prefix: str) -> None:
+    """A body that breaks off is an error or is asked for again, and a slow one arrives."""
+    payload = os.urandom(300_000)
+    obstore.put(store_at(s3_env.endpoint, s3_env, prefix), "key", payload)
+    actions = iter(["cut", "slow"])
+    with FaultyProxy(s3_env.endpoint, lambda method, path, count: next(actions, "pass")) as proxy:  # type: ignore[arg-type, return-value]
+        store = store_at(proxy.endpoint, s3_env, prefix)
+        with contextlib.suppress(BaseError):
+            assert bytes(obstore.get(store, "key").bytes()) == payload
+        assert bytes(obstore.get(store, "key").bytes()) == payload
+        assert [e.action for e in proxy.exchanges][:2] == ["cut", "slow"]
 
 
 def test_retry_gets_through(s3_env: S3Server, prefix: str) -> None:

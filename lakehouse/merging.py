@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -17,9 +17,12 @@ from deltalake import CommitProperties, DeltaTable, WriterProperties
 from lakehouse.decisions import Dataset
 from lakehouse.errors import InvalidInputError
 from lakehouse.readers import relation
-from lakehouse.readers.duck import identifier
+from lakehouse.readers.duck import identifier, reading
 from lakehouse.snapshots import Snapshot, snapshot_of
 from lakehouse.storage import Storage
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +72,11 @@ def plan(storage: Storage, dataset: Dataset, table: DeltaTable, rows: pa.Table, 
     differs = " or ".join(f"g.{identifier(c)} is distinct from t.{identifier(c)}" for c in others) or "false"
     same_key = " and ".join(f"g.{identifier(k)} = t.{identifier(k)}" for k in key)
     with relation.connect() as con:
-        given = relation.register_table(con, rows.append_column(row, pa.array(range(rows.num_rows), pa.int64())))
+        given = _given(con, rows.append_column(row, pa.array(range(rows.num_rows), pa.int64())))
         source = relation.source_sql(con, target, rows.column_names)
-        query = f"select g.{row}, bool_or({differs}) from {given} g join ({source}) t on {same_key} group by 1"
-        found = con.sql(query).to_arrow_table()
+        query = f"select g.{row}, bool_or({differs}) from ({source}) t join {given} g on {same_key} group by 1"
+        with reading(target.reference):
+            found = con.sql(query).to_arrow_table()
     matched, changed = found.column(0), found.column(0).filter(found.column(1))
     is_new = pc.invert(pc.is_in(pa.array(range(rows.num_rows), pa.int64()), value_set=matched.combine_chunks()))
     return Plan(
@@ -93,11 +97,19 @@ def lookup(storage: Storage, dataset: Dataset, table: DeltaTable, keys: pa.Table
         return schema.empty_table()
     same_key = " and ".join(f"g.{identifier(k)} = t.{identifier(k)}" for k in key)
     with relation.connect() as con:
-        given = relation.register_table(con, keys)
+        given = _given(con, keys)
         source = relation.source_sql(con, target, names)
         wanted = ", ".join(f"t.{identifier(n)}" for n in names)
         query = f"select {wanted} from ({source}) t semi join {given} g on {same_key}"
-        return con.sql(query).to_arrow_table().cast(schema)
+        with reading(snapshot.reference):
+            return con.sql(query).to_arrow_table().cast(schema)
+
+
+def _given(con: DuckDBPyConnection, rows: pa.Table) -> str:
+    """Give rows to a connection; return the name of what stands on the right side of a join with the dataset."""
+    # The right side is hashed, which must be the few rows: DuckDB does not know how many a list of files has.
+    con.execute("set disabled_optimizers = 'join_order, build_side_probe_side'")
+    return relation.register_table(con, rows)
 
 
 def candidates(snapshot: Snapshot, table: DeltaTable, rows: pa.Table, key: Sequence[str]) -> Snapshot:

@@ -93,6 +93,17 @@ def test_compaction_keeps_rows_and_order(lake: Lake) -> None:
     ) == Counter(str(tuple(r.values())) for r in head[0])
 
 
+def test_publishing_afterwards(local: Lake) -> None:
+    """A version published after an optimize says what the one before said, and differs from it in nothing."""
+    filled(local)
+    catalog.publish(local, "t")
+    optimize(local, "t", sort=True)
+    version = catalog.publish(local, "t")
+    assert (version.rows, version.files) == (300, 1)
+    assert local.read("t@v2").metadata == local.read("t@v1").metadata
+    assert not local.diff("t@v1", "t@v2")
+
+
 def test_nothing_to_do(lake: Lake) -> None:
     """An empty table, one file, and a table that was optimized need no commit."""
     table = make_table(lake, "t", SCHEMA, key=["id"])

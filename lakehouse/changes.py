@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import obstore
 import pyarrow as pa
@@ -193,18 +193,6 @@ def is_there(storage: Storage, found: Changes) -> bool:
         return False
 
 
-def stale_keys(storage: Storage, dataset: Dataset, pinned: Sequence[int]) -> list[str]:
-    """Return the keys, under the root, of files of keys that no two of these table versions need."""
-    kept = set(pinned)
-    stale = []
-    for entry in storage.list(f"{dataset.location}/_changes"):
-        name: Any = entry.key.rsplit("/", 1)[-1].removesuffix(".parquet").partition("-")
-        versions = {int(part) for part in (name[0], name[2]) if part.isdigit()}
-        if not versions <= kept:
-            stale.append(entry.key)
-    return stale
-
-
 __all__ = [
     "CHANGES",
     "MOST_KEYS",
@@ -213,7 +201,6 @@ __all__ = [
     "chain",
     "is_there",
     "read_keys",
-    "stale_keys",
     "store",
     "stored_changes",
 ]

@@ -110,8 +110,8 @@ def find_feed(old: Snapshot, new: Snapshot) -> Feed | str:
     try:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for content in pool.map(read, range(first + 1, last + 1)):
-                if not _take(found, content, new.schema):
-                    return "the schema changed in between"
+                if reason := _take(found, content, new.schema):
+                    return reason
     except NotFoundError:
         return f"{between} was folded"
     weights = {path: weight for path, weight in found.weights.items() if weight}
@@ -131,16 +131,19 @@ def find_feed(old: Snapshot, new: Snapshot) -> Feed | str:
     )
 
 
-def _take(found: _Found, entry: bytes, schema: pa.Schema) -> bool:
-    """Add one commit to what was found; false when it changes the schema."""
+def _take(found: _Found, entry: bytes, schema: pa.Schema) -> str | None:
+    """Add one commit to what was found; say why that can't be done."""
     actions = [json.loads(line) for line in entry.splitlines() if line.strip()]
     for action in actions:
-        if "metaData" in action and not _same(action["metaData"]["schemaString"], schema):
-            return False
+        metadata = action.get("metaData")
+        if metadata is not None and (metadata.get("partitionColumns") or not _same(metadata["schemaString"], schema)):
+            return "the schema changed in between"
+        if any((action.get(kind) or {}).get("deletionVector") for kind in ("add", "remove")):
+            return "the table's files do not hold its rows as they are"
     changes = {unquote(a["cdc"]["path"]): int(a["cdc"].get("size") or 0) for a in actions if "cdc" in a}
     found.changes |= changes
     if changes:
-        return True
+        return None
     for action in actions:
         for kind, weight in (("add", 1), ("remove", -1)):
             told: dict[str, Any] | None = action.get(kind)
@@ -148,7 +151,7 @@ def _take(found: _Found, entry: bytes, schema: pa.Schema) -> bool:
                 path = unquote(told["path"])
                 found.weights[path] += weight
                 found.sizes[path] = int(told.get("size") or found.sizes.get(path, 0))
-    return True
+    return None
 
 
 def _same(schema_string: str, schema: pa.Schema) -> bool:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from lakehouse.delta import open_delta
+from lakehouse.delta import open_delta, refuse_fork
 from lakehouse.diff_feed import Feed
 from lakehouse.diff_schema import OTHER, ColumnPair, Side
+from lakehouse.errors import StateError
 from lakehouse.merging import candidates
 from lakehouse.readers.duck import identifier, sql_type
 from lakehouse.readers.relation import source_sql
@@ -181,6 +182,15 @@ def _projected(con: DuckDBPyConnection, snapshot: Snapshot, side: Side, pairs: S
     return f"(select true as here, {items} from ({source_sql(con, snapshot, names)}))"
 
 
+def has_log(snapshot: Snapshot) -> bool:
+    """Whether a table's log can be looked into here; a forked process has the files of opened snapshots alone."""
+    try:
+        refuse_fork(snapshot.reference)
+    except StateError:
+        return False
+    return snapshot.dataset.guarantee == "own"  # of an adopted table others may have cleaned the log away
+
+
 def _typed(pair: ColumnPair, side: Side) -> str:
     """SELECT items of a table: there a column that the side lacks needs a type."""
     if pair.field(side) is None:
@@ -200,7 +210,7 @@ def _bounded(
     DuckDB skips what the footers exclude; this spares opening the files.
     """
     first = key[0].field(side)
-    if first is None or len(snapshot.file_list) <= _FEW_FILES:
+    if first is None or len(snapshot.file_list) <= _FEW_FILES or not has_log(snapshot):
         return snapshot
     query = f"select distinct c{key[0].number} from {wanted} limit {MOST_BOUNDED + 1}"
     keys = con.sql(query).to_arrow_table()
@@ -212,4 +222,4 @@ def _bounded(
     return candidates(snapshot, table, given, [first.name])
 
 
-__all__ = ["FeedSides", "FileSides", "KeySides", "Sides"]
+__all__ = ["FeedSides", "FileSides", "KeySides", "Sides", "has_log"]

@@ -18,7 +18,7 @@ from lakehouse.diff_feed import Feed, find_feed, listing
 from lakehouse.diff_files import split_files
 from lakehouse.diff_rows import Comparison, Outcome
 from lakehouse.diff_schema import ColumnPair
-from lakehouse.diff_sides import FeedSides, FileSides, KeySides
+from lakehouse.diff_sides import FeedSides, FileSides, KeySides, has_log
 from lakehouse.snapshots import Snapshot, open_snapshot
 
 MOST_STEPS = 256
@@ -86,6 +86,8 @@ def choose(old: Snapshot, new: Snapshot, pairs: tuple[ColumnPair, ...], key: tup
     by_files = Way(Via.FILES, cost, Comparison(files, pairs, key))
     if old.dataset.dataset_id != new.dataset.dataset_id or files.empty:
         return by_files
+    if not has_log(new):
+        return by_files
     found = _matching(new, key)
     direct = _direct(files, found, pairs, key)
     if direct is not None:
@@ -101,7 +103,7 @@ def choose(old: Snapshot, new: Snapshot, pairs: tuple[ColumnPair, ...], key: tup
 
 def _matching(new: Snapshot, key: Sequence[ColumnPair]) -> list[Changes]:
     """Return the stored changes of a dataset that speak of the same key."""
-    if not key or new.dataset.guarantee != "own":
+    if not key:
         return []
     names = [p.name.casefold() for p in key]
     found = changes.stored_changes(new.storage, new.dataset)

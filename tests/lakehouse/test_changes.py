@@ -179,15 +179,6 @@ def test_publishing_twice_or_first_stores_nothing_more(lake: Lake) -> None:
     assert [again] == changes.stored_changes(lake.storage, dataset)
 
 
-def test_keys_of_versions_that_nothing_pins_are_stale(lake: Lake) -> None:
-    """A file of keys is needed as long as both its versions are."""
-    dataset = lake.table("t").dataset
-    (stored,) = changes.stored_changes(lake.storage, dataset)
-    ends = [stored.old_version, stored.new_version]
-    assert changes.stale_keys(lake.storage, dataset, ends) == []
-    assert changes.stale_keys(lake.storage, dataset, ends[1:]) == [stored.keys]
-
-
 def test_only_counts_of_a_large_change_are_stored(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit there is no file of keys, and a diff still answers."""
     monkeypatch.setattr(changes, "MOST_KEYS", 1)

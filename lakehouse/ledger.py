@@ -22,7 +22,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
 from lakehouse.decisions import DATA_TAGS, Decision, Format
@@ -144,6 +144,7 @@ class Ledger:
             The result of the call whose decisions landed, and the state after them.
         Raises:
             ConflictError: others kept winning for five minutes (ledger-busy).
+            StorageError: the store failed for as long (storage-unavailable), or for good (storage-full, ...).
         """
         commit_id = uuid4().hex
         app = f"{self._app}-{threading.get_ident()}"
@@ -168,7 +169,7 @@ class Ledger:
             except (DeltaError, OSError, LakeError) as error:
                 late = time.monotonic() > deadline
                 if not attempts or late or not (worth_retrying(error) or fell_behind(error)):
-                    if late and not isinstance(error, LakeError):
+                    if late and isinstance(error, CommitFailedError):
                         raise ConflictError(
                             "ledger-busy",
                             f"The ledger could not be committed to for {PATIENCE_S:.0f} s ({type(error).__name__}). Try again.",

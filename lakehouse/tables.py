@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable, Field
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
 from lakehouse import fences, merging
@@ -405,7 +405,7 @@ class Table:
                 late = time.monotonic() > deadline
                 again = worth_retrying(error) or (missed_files(error) and self.version() > base)
                 if not (attempted or fell_behind(error)) or late or not again:
-                    if late and not isinstance(error, LakeError):
+                    if late and isinstance(error, CommitFailedError):
                         raise ConflictError(
                             "table-busy",
                             f"{self.name} could not be committed to for {PATIENCE_S:.0f} s. Try again.",

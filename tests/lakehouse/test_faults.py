@@ -136,7 +136,6 @@ def storm(server: S3Server, uri: str, photos: Path, monkeypatch: pytest.MonkeyPa
         lake = told.call(lambda: connect(uri)) or connect(uri)
         work(lake, told, rounds, photos)
         assert sum(proxy.count(action) for action in FAULTS) > rounds
-        print(f"seed {seed}: {len(proxy.exchanges)} requests, {told.failed} calls failed,", *map(proxy.count, FAULTS))
     check(connect(uri), told)
     calm = connect(uri)
     jobs.ingest(calm, photos, dataset="photos")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
@@ -13,6 +13,10 @@ from lakehouse.diff_schema import OTHER, ColumnPair, Side
 from lakehouse.diff_session import Session, differs, open_session, same
 from lakehouse.diff_sides import Sides
 from lakehouse.readers.duck import string
+from lakehouse.readers.relation import conform
+
+MOST_HELD = 100_000
+"""Keys up to which counting keeps them, so that listing them compares no row again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Outcome:
     """Why the key could not be used; None when it was used, or there is none."""
     set_apart: bool = False
     """Whether some rows share a key, or have none, and are the same on both sides."""
+    keys: pa.Table | None = field(default=None, compare=False, repr=False)
+    """Keys of the rows that differ, in order, and what happened to each; None for too many, or without a key."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,9 @@ class Comparison:
             f"select count(*) filter (added), count(*) filter (removed), count(*) filter ({both}){per_column} from differing"
         ).fetchall()[0]
         counts = {p.name: int(n) for p, n in zip(compared, columns, strict=True) if n}
-        return Outcome(RowCounts(int(added), int(removed), int(changed)), counts, None, session.set_apart)
+        rows = RowCounts(int(added), int(removed), int(changed))
+        keys = session.con.sql(self._keys_sql).to_arrow_table() if rows.total <= MOST_HELD else None
+        return Outcome(rows, counts, None, session.set_apart, keys)
 
     @property
     def by_key(self) -> bool:
@@ -139,11 +147,18 @@ class Comparison:
         """Iterate over the keys of the rows that differ and what happened to each, ordered by key; see `Diff.differing`."""
         if not self.outcome.rows:
             return
+        if self.outcome.keys is not None:
+            yield from (conform(batch, schema) for batch in self.outcome.keys.to_batches())
+            return
         with self._session() as session:
             session.find_differing()
-            names = ", ".join(f"c{p.number}" for p in self.key)
-            kind = "case when added then 'added' when removed then 'removed' else 'changed' end"
-            yield from session.stream(f"select {names}, {kind} from differing order by {names}", schema)
+            yield from session.stream(self._keys_sql, schema)
+
+    @property
+    def _keys_sql(self) -> str:
+        names = ", ".join(f"c{p.number}" for p in self.key)
+        kind = "case when added then 'added' when removed then 'removed' else 'changed' end"
+        return f"select {names}, {kind} from differing order by {names}"
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

@@ -21,7 +21,7 @@ from lakehouse import layout
 from lakehouse.commits import backoff
 from lakehouse.datafiles import TARGET_BYTES
 from lakehouse.decisions import Dataset
-from lakehouse.delta import Route, arrow_table, list_files, refuse_foreign
+from lakehouse.delta import FileList, Route, arrow_table, list_files, refuse_foreign
 from lakehouse.errors import InvalidInputError, translated
 from lakehouse.key_ranges import FOOTERS_AT_ONCE, Range, key_ranges
 from lakehouse.lake import Lake
@@ -133,18 +133,32 @@ def optimize(
             progress.advance(sum(p.bytes for p in batch))
         if not lost:
             break
-    last = list_files(table.open(), table.name)
+    listed = list_files(table.open(), table.name)
+    seconds = time.monotonic() - start
+    return _report(table.name, first.snapshot.file_list, listed, state, versions, rewritten, lost, seconds)
+
+
+def _report(
+    name: str,
+    before: FileList,
+    after: FileList,
+    state: _State,
+    versions: Sequence[int],
+    rewritten: int,
+    left: Set[str],
+    seconds: float,
+) -> OptimizeReport:
     return OptimizeReport(
-        dataset=table.name,
+        dataset=name,
         table_version=max(versions, default=state.snapshot.table_version),
         commits=len(versions),
         rewritten=rewritten,
-        files_before=len(first.snapshot.file_list),
-        files_after=len(last),
-        bytes_before=first.snapshot.file_list.bytes,
-        bytes_after=last.bytes,
-        left=tuple(sorted(lost)),
-        seconds=time.monotonic() - start,
+        files_before=len(before),
+        files_after=len(after),
+        bytes_before=before.bytes,
+        bytes_after=after.bytes,
+        left=tuple(sorted(left)),
+        seconds=seconds,
     )
 
 

@@ -80,8 +80,9 @@ _TRANSIENT = re.compile(
     r"|transport|\b50[0234]\b|slow ?down"
 )
 _GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing|object-not-found")
-# What delta-rs says when the log was folded under a handle that had been opened before.
-_FOLDED = re.compile(r"invalid table version|found gap|invalid checkpoint")
+# What delta-rs says when the log was folded under a handle that had been opened before, or a checkpoint was replaced by
+# a smaller one between the look at its size and the reading.
+_FOLDED = re.compile(r"invalid table version|found gap|invalid checkpoint|parquet( argument)? error")
 
 
 def worth_retrying(error: Exception) -> bool:

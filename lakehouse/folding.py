@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.commit_log import COMMITS, folded_commits
+from lakehouse.commits import reopening
 from lakehouse.decisions import Dataset
 from lakehouse.delta import open_delta, table_uri
 from lakehouse.errors import translated
@@ -56,7 +57,9 @@ def checkpoint(storage: Storage, dataset: Dataset, version: int) -> None:
     A checkpoint carries the removed files for clean-ups that look for them there; ours does not, so they would only
     make opening slower and slower.
     """
-    open_delta(storage, dataset.location, dataset.full_name, version).create_checkpoint()
+    with translated(f"making a checkpoint of {dataset.full_name}"):
+        # Another clean-up may replace the checkpoint that this one starts from.
+        reopening(lambda: open_delta(storage, dataset.location, dataset.full_name, version).create_checkpoint())
     keys = list_log(storage, dataset.location).checkpoints.get(version, ())
     store = storage.store(table_uri(storage, dataset.location))
     if len(keys) != 1:

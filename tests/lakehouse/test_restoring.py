@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from deltalake import DeltaTable, write_deltalake
 
 import catalog
 from lakehouse.decisions import Lease
-from lakehouse.errors import ConflictError, InvalidInputError, LakeError, StateError, StorageError
+from lakehouse.errors import ConflictError, InvalidInputError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake, connect
 from lakehouse.restoring import plan_restore, restore
 from lakehouse.tables import Table
 from lakehouse.vacuum import vacuum
 from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
+from tests.support.proxy import Action, FaultyProxy
+from tests.support.s3 import S3Server
 
 A, B, C = (1, "a", 1.0), (2, "b", 2.0), (3, "c", 3.0)
 
@@ -215,3 +218,81 @@ def test_a_clean_up_that_looked_before(lake: Lake, monkeypatch: pytest.MonkeyPat
     vacuum(lake, lake.table("t").dataset, keep_for=timedelta())
     assert read(lake) == [(2, "bb", 2.0)]
     assert read(lake, "t@v1") == [B, A]
+
+
+def restore_there(uri: str) -> int:
+    """Restore v1 and return the table version that it made."""
+    return restore(connect(uri), "t", "@v1").table_version
+
+
+@pytest.mark.s3
+def test_lost_answers(s3_env: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the first answer to every commit is lost, a restore is still recognised, and done once."""
+    seen: set[str] = set()
+
+    def drop(method: str, path: str, count: int) -> Action:
+        commit = method == "PUT" and "/_delta_log/" in path and path.endswith(".json")
+        lost = commit and path not in seen
+        seen.add(path)
+        return "drop_response" if lost else "pass"
+
+    lake = fill(make_lake(s3_uri))
+    with FaultyProxy(s3_env.endpoint, drop) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        # In a process of its own: delta-rs holds Python's lock while it restores, which the proxy needs to answer.
+        with get_context("spawn").Pool(1) as pool:
+            assert pool.apply_async(restore_there, (s3_uri,)).get(120) == 5
+        assert proxy.count("drop_response") >= 3
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_env.endpoint)
+    lake = connect(s3_uri)
+    assert lake.table("t").version() == 5
+    assert read(lake) == [B, A]
+    assert list(lake.state().all(Lease)) == []
+
+
+def clean_up(uri: str, times: int) -> None:
+    """Give up all history that nothing needs, again and again."""
+    lake = connect(uri)
+    for _ in range(times):
+        vacuum(lake, lake.table("t").dataset, keep_for=timedelta())
+
+
+def go_back(uri: str, times: int) -> int:
+    """Write, and go back to what was before, again and again; return how often a clean-up was faster."""
+    lake, late = connect(uri), 0
+    table = lake.table("t")
+    for number in range(times):
+        before = read(lake)
+        version = table.version()
+        table.overwrite(rows((number, "x", 0.0)))
+        try:
+            restore(lake, "t", f"@#{version}")
+        except NotFoundError as error:
+            assert error.kind == "version-folded"  # noqa: PT017
+            late += 1
+            continue
+        assert read(lake) == before
+    return late
+
+
+def race(uri: str, times: int) -> None:
+    """Let two processes clean up while a third one goes back and forth; every head must be whole."""
+    lake = fill(make_lake(uri))
+    with get_context("spawn").Pool(3) as pool:
+        cleaners = [pool.apply_async(clean_up, (uri, 2 * times)) for _ in range(2)]
+        assert pool.apply_async(go_back, (uri, times)).get() <= times
+        for cleaner in cleaners:
+            cleaner.get()
+    assert read(lake)
+    assert read(lake, "t@v1") == [B, A]
+
+
+def test_restores_beside_clean_ups(root_uri: str) -> None:
+    """On every backend a state is restored whole or refused, whatever clean-ups do meanwhile."""
+    race(root_uri, 5)
+
+
+@pytest.mark.nightly
+def test_many_restores_beside_clean_ups(root_uri: str) -> None:
+    """100 rounds."""
+    race(root_uri, 100)

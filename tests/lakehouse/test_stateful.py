@@ -27,7 +27,7 @@ def run(place: Callable[[], str], *, examples: int, steps: int, number: int = 0,
         deadline=None,
         phases=phases,
         suppress_health_check=list(HealthCheck),
-        print_blob=False,
+        report_multiple_bugs=shrink,
     )
     try:
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
@@ -56,6 +56,6 @@ def test_history_on_s3(s3_env: S3Server) -> None:
 @pytest.mark.nightly
 @pytest.mark.parametrize("number", range(1, 5))
 def test_long_histories(folder: Callable[[], str], number: int) -> None:
-    """Sixty histories of fifty steps each, four times."""
-    done = run(folder, examples=60, steps=50, number=number)
+    """More than fifty histories of fifty steps each, four times: 10,000 steps in all."""
+    done = run(folder, examples=54, steps=50, number=number)
     assert done["steps"] >= 2_500

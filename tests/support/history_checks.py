@@ -11,7 +11,6 @@ from typing import Any
 import deltalake
 import obstore
 import polars as pl
-import pytest
 
 import catalog
 from lakehouse import LakeError
@@ -21,14 +20,17 @@ from lakehouse.tables import Table
 from lakehouse.vacuum import plan_vacuum
 from tests.support.model import Content, Line, Model
 
-ENGINES = ("arrow", "polars", "duckdb")
+ENGINES = ("arrow", "duckdb", "polars")
 
 
 def refused(kind: str, call: Callable[[], object]) -> None:
     """Assert that a call is refused with an error of this kind."""
-    with pytest.raises(LakeError) as caught:
+    try:
         call()
-    assert caught.value.kind == kind, str(caught.value)
+    except LakeError as error:
+        assert error.kind == kind, str(error)  # noqa: PT017 - pytest.raises makes no AssertionError
+    else:
+        raise AssertionError(f"was not refused: {kind}")
 
 
 class Reading:
@@ -79,15 +81,16 @@ class Checks:
             assert (found.dataset.dataset_id, found.table_version) == (line.id, version), reference
             states.setdefault((line.id, version), []).append(reference)
         by_id = {line.id: line for line in self.model.lines}
+        # Polars costs least, so it reads all but one state, and the other engines have their turn with that one.
         for at, ((line_id, version), references) in enumerate(states.items(), self.step):
-            reference = references[at % len(references)]
-            found_rows = reading(ENGINES[at % len(ENGINES)], reference)
+            engine = "polars" if at % len(states) else ENGINES[self.step // len(states) % 2]
+            reference = references[self.step % len(references)]
+            found_rows = reading(engine, reference)
             assert found_rows == by_id[line_id].contents[version], reference
         for lease in self.model.leases:
             for name, (line, version) in lease.members.items():
                 assert lease.leased is not None
-                rows = of_snapshot(ENGINES[self.step % 2], lease.leased.read(name))
-                assert rows == line.contents[version], f"lease of {name}"
+                assert of_snapshot("polars", lease.leased.read(name)) == line.contents[version], f"lease of {name}"
         self._check_heads(reading)
         reading.close()
 
@@ -96,21 +99,20 @@ class Checks:
             if line is None:
                 refused("dataset-deleted", lambda name=name: self.lake.read(name))  # type: ignore[misc]
                 continue
-            assert self.lake.table(name).version() == line.head
-            assert reading(ENGINES[self.step % 3], name) == line.contents[line.head], name
-            self._check_version(reading, name, line, self.step % len(line.contents))
-            entry = line.log[self.step * 7 % len(line.log)]
+            assert reading("polars", name) == line.contents[line.head], name
             self._check_version(
-                reading, f"{name}@{entry.created_at.isoformat()}", line, line.version_at(entry.created_at)
+                reading, f"{name}@#{self.step % len(line.contents)}", line, self.step % len(line.contents)
             )
+            if self.step % 4 == 0:
+                time = line.log[self.step * 7 % len(line.log)].created_at
+                self._check_version(reading, f"{name}@{time.isoformat()}", line, line.version_at(time))
 
-    def _check_version(self, reading: Reading, given: str, line: Line, version: int) -> None:
+    def _check_version(self, reading: Reading, reference: str, line: Line, version: int) -> None:
         """Check a state that is named by its table version or by a time: it reads as ever, or says that it was folded."""
-        reference = given if "@" in given else f"{given}@#{version}"
         if version in line.condemned:
             refused("version-folded", lambda: self.lake.read(reference))
         else:
-            assert reading(ENGINES[(self.step + 1) % 3], reference) == line.contents[version], reference
+            assert reading("polars", reference) == line.contents[version], reference
 
     # -- now and then ---------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import catalog
 from lakehouse.lake import connect
-from tests.support.history_checks import Checks, Reading, refused
+from tests.support.history_checks import ENGINES, Checks, Reading, refused
 from tests.support.lakes import make_lake
 from tests.support.model import FIRST, TYPES, Content, Line, Model, Published, Row, arrow, extra
 
@@ -94,7 +94,8 @@ class Writing(Checks, RuleBasedStateMachine):
         for expected in contents[:-1]:  # a change of the schema, before the commit that needs it
             line.contents.append(expected)
             assert reading("arrow", f"{line.dataset.full_name}@#{line.head}") == expected
-        found = reading("arrow", line.dataset.full_name)
+        found = reading(ENGINES[self.step % 3], line.dataset.full_name)
+        reading.close()
         assert found.unordered() == contents[-1].unordered()
         if in_order:
             assert found == contents[-1]

@@ -76,8 +76,8 @@ def own_commit(
 
 _HOPELESS = re.compile(r"unsupported table features|denied|forbidden|\b403\b|no space left|quota")
 _TRANSIENT = re.compile(
-    r"conflict|concurrent|already exists|timeout|timed out|connection|connect error|error sending request|\bdns\b"
-    r"|transport|\b50[0234]\b|slow ?down"
+    r"conflict|concurrent|already exists|timeout|timed out|connection|connect error|error sending request|response body"
+    r"|\bdns\b|transport|\b50[0234]\b|slow ?down"
 )
 _GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing|object-not-found")
 # What delta-rs says when the log was folded under a handle that had been opened before, or a checkpoint was replaced by

@@ -98,7 +98,7 @@ _FOREIGN: tuple[tuple[re.Pattern[str], type[LakeError], str], ...] = tuple(
         (r"nosuchbucket|bucket does not exist|no such bucket", StorageError, "bucket-not-found"),
         (r"filenotfound|not found|no such file|nosuchkey|\b404\b", StorageError, "object-not-found"),
         (
-            r"timed out|timeout|connection|connect error|error sending request|\bdns\b|\b50[0234]\b|slow ?down",
+            r"timed out|timeout|connection|connect error|error sending request|response body|\bdns\b|\b50[0234]\b|slow ?down",
             StorageError,
             "storage-unavailable",
         ),

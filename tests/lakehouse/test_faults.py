@@ -23,8 +23,9 @@ from lakehouse import tables as tables_module
 from lakehouse.decisions import DataTag, Decision
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake, connect
+from lakehouse.storage import Storage
 from lakehouse.vacuum import vacuum
-from tests.support.lakes import SCHEMA, make_lake, make_table, rows
+from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
 from tests.support.proxy import Action, FaultyProxy
 from tests.support.s3 import S3Server
 
@@ -276,3 +277,28 @@ def test_full_disk(small_disk: Path) -> None:
     assert lake.table("t").append(noise).rows_added == 1000
     assert catalog.publish(lake, "t", data_tag="FINAL").number == 2
     assert connect(lake.root).read("t@FINAL").num_rows == 1001
+
+
+@pytest.mark.s3
+def test_listing_that_breaks_off(s3_env: S3Server, s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing that breaks off in the middle while a decision is made is a store that failed, and is tried again."""
+    make_lake(s3_uri)
+    cut = 0
+
+    def weather(method: str, path: str, count: int) -> Action:
+        nonlocal cut
+        listing = method == "GET" and path.rstrip("/") == f"/{s3_env.bucket}"
+        cut += listing and cut < 3
+        return "cut" if listing and cut < 3 else "pass"
+
+    with FaultyProxy(s3_env.endpoint, weather) as proxy, through(proxy, s3_env, monkeypatch):
+        far = Lake(Storage.open(s3_uri), "me")
+        for _ in range(3):
+            try:
+                make_table(far, "t", SCHEMA)
+                break
+            except LakeError as error:
+                if error.kind != "storage-unavailable":
+                    raise
+        assert proxy.count("cut") == 2
+    assert read(connect(s3_uri), "t") == []

@@ -18,11 +18,13 @@ from lakehouse.commit_log import COMMITS, folded_commits
 from lakehouse.commits import reopening
 from lakehouse.decisions import Dataset
 from lakehouse.delta import open_delta, table_uri
-from lakehouse.errors import translated
+from lakehouse.errors import NotFoundError, translated
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.history import LogEntry, in_order, read_tail
 from lakehouse.logfiles import LogFiles, list_log
 from lakehouse.storage import Storage
+
+_MANY_REMOVED = 1_000
 
 
 def record(facts: Facts, storage: Storage, dataset: Dataset, last: int, commits: Sequence[LogEntry]) -> None:
@@ -52,10 +54,13 @@ def record(facts: Facts, storage: Storage, dataset: Dataset, last: int, commits:
 
 
 def checkpoint(storage: Storage, dataset: Dataset, version: int) -> None:
-    """Make a checkpoint of a table version, without the files that it no longer lists.
+    """Make a checkpoint of a table version, without the files that it no longer lists if those are many.
 
     A checkpoint carries the removed files for clean-ups that look for them there; ours does not, so they would only
-    make opening slower and slower.
+    make opening slower and slower. To leave them out it is replaced in place, which may disturb who reads it just then.
+
+    Raises:
+        NotFoundError: the version was folded away meanwhile (version-not-found).
     """
     with translated(f"making a checkpoint of {dataset.full_name}"):
         # Another clean-up may replace the checkpoint that this one starts from.
@@ -67,7 +72,7 @@ def checkpoint(storage: Storage, dataset: Dataset, version: int) -> None:
     with translated(f"making a checkpoint of {dataset.full_name}"):
         whole = pq.read_table(BytesIO(bytes(obstore.get(store, keys[0]).bytes())))
         slim = whole.filter(whole.column("remove").is_null())
-        if slim.num_rows == whole.num_rows:
+        if whole.num_rows - slim.num_rows < _MANY_REMOVED:
             return
         target = BytesIO()
         pq.write_table(slim, target)
@@ -85,7 +90,10 @@ def fold(storage: Storage, dataset: Dataset, kept: Sequence[int], before: int) -
     if dataset.guarantee == "own" and len(_with_checkpoint(found, before).surplus(kept, before)) > len(
         found.surplus(kept, before)
     ):
-        checkpoint(storage, dataset, before)
+        try:
+            checkpoint(storage, dataset, before)
+        except NotFoundError:  # a later clean-up has folded more than this one would
+            return
         found = list_log(storage, dataset.location)
     # Oldest first: what a fold that dies leaves is a shorter history, never one with a hole in it.
     storage.delete(found.surplus(kept, before), table_uri(storage, dataset.location))

@@ -9,11 +9,12 @@ from typing import Any
 import obstore
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import catalog
-from lakehouse import lifetimes
+from lakehouse import folding, lifetimes
 from lakehouse.commit_log import folded_commits
 from lakehouse.decisions import Condemned, Cursor, Dataset, Decision, Hold, Lease, Member
 from lakehouse.errors import LakeError, NotFoundError, StateError
@@ -21,7 +22,7 @@ from lakehouse.lake import Lake, connect
 from lakehouse.lifetimes import Lifetimes
 from lakehouse.logfiles import Entry, LogFiles, list_log
 from lakehouse.references import AsOf, Reference
-from lakehouse.vacuum import plan_vacuum, vacuum
+from lakehouse.vacuum import Plan, plan_vacuum, vacuum
 from tests.support.lakes import make_lake, make_table
 
 SCHEMA = pa.schema([("id", pa.int64()), ("v", pa.string())])
@@ -235,6 +236,41 @@ def test_two_clean_ups(lake: Lake) -> None:
     condemned = lake.state().get(Condemned, own(lake).dataset_id)
     assert condemned is not None
     assert (condemned.before, condemned.kept) == (8, (3,))
+
+
+def test_slow_clean_up(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean-up that is overtaken between its decision and its fold leaves the rest to the one that went further."""
+    fold = folding.fold
+    overtaken: list[Plan] = []
+
+    def slowly(*given: Any) -> None:
+        if not overtaken:
+            overtaken.append(plan_vacuum(lake, own(lake)))
+            lake.table("t").append(some(200, 201))
+            overtaken.append(vacuum(connect(lake.root), own(lake), keep_for=NOW))
+        fold(*given)
+
+    monkeypatch.setattr("lakehouse.vacuum.fold", slowly)
+    log = lake.table("t").log()
+    assert vacuum(lake, own(lake), keep_for=NOW).before == 8
+    assert overtaken[1].before == 9
+    assert not plan_vacuum(lake, own(lake), keep_for=NOW)
+    assert lake.table("t").log()[1:] == log
+    assert lake.read("t@v1").num_rows == 30
+
+
+def test_removed_files_leave_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint with many removed files is slimmed; every reader opens it as before."""
+    monkeypatch.setattr(folding, "_MANY_REMOVED", 1)
+    lake = filled(str(tmp_path / "lake"))
+    rows = lake.read("t").to_arrow()
+    vacuum(lake, own(lake), keep_for=NOW)
+    (checkpoint,) = Path(lake.storage.uri(own(lake).location), "_delta_log").glob("*.checkpoint.parquet")
+    actions = pq.read_table(checkpoint)
+    assert actions.column("remove").null_count == actions.num_rows
+    assert connect(lake.root).read("t").to_arrow().equals(rows)
+    assert directly(lake, 8) == sorted(rows.to_pylist(), key=lambda row: row["id"])
+    assert lake.table("t").merge(some(0, 2, "z")).rows_updated == 2
 
 
 def test_adopted_tables_only_by_name(tmp_path: Path) -> None:

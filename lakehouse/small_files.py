@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -28,6 +29,7 @@ TARGET_BYTES = 16 << 20
 _TRIES = 8
 """How often a commit is tried while writers keep winning; after that a later upkeep joins them."""
 _BATCH_ROWS = 65_536
+_AT_ONCE = 16
 _ACTOR = "upkeep"
 
 
@@ -41,7 +43,7 @@ class _Small:
 def join(storage: Storage, location: str) -> None:
     """Join the small files of a table; when others change the same files, or keep winning, nothing is changed.
 
-    Memory is bounded by one row group.
+    Memory is bounded by the files that become one (16 MiB), and one row group.
 
     Args:
         location: Key of the table under the root.
@@ -76,9 +78,10 @@ def _bins(table: DeltaTable, location: str) -> list[list[_Small]]:
 
 
 def _batches(storage: Storage, location: str, files: Sequence[_Small], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for file in files:
-        content = storage.get(f"{location}/{file.path}")
-        with translated(f"reading {file.path} of {location}"):
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        contents = list(pool.map(lambda file: storage.get(f"{location}/{file.path}"), files))
+    for content in contents:
+        with translated(f"reading files of {location}"):
             for batch in pq.ParquetFile(BytesIO(content)).iter_batches(_BATCH_ROWS):
                 names = set(batch.schema.names)
                 columns = [

@@ -352,6 +352,11 @@ def system_dataset(name: str) -> Dataset:
 
 
 @cache
+def _names(cls: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+@cache
 def _special(cls: Any) -> dict[str, str]:
     """Return the fields whose JSON form is not the value itself: {name: how}."""
     how = {}
@@ -369,7 +374,7 @@ def _special(cls: Any) -> dict[str, str]:
 def _load(cls: type[_V], data: dict[str, Any]) -> _V:
     kind: Any = cls
     special = _special(kind)
-    given = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+    given = {name: data[name] for name in _names(kind) if name in data}
     for name, how in special.items():
         value = given.get(name)
         if value is None:

@@ -94,7 +94,9 @@ def _second_delivery(steps: _Steps, files: Samples) -> None:
 
 
 def _clean_up(steps: _Steps) -> None:
-    _say("Rewrite the head in better files, then give up all history that nothing pins. Both versions stay as they are.")
+    _say(
+        "Rewrite the head in better files, then give up all history that nothing pins. Both versions stay as they are."
+    )
     steps("optimize demo.digits --sort")
     steps("vacuum --keep 0 --yes")
     steps("verify --deep")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from lakehouse.decisions import Dataset, Hold
+from lakehouse.errors import LakeError
 from lakehouse.lake import Lake
 from lakehouse.pins import held
 from lakehouse.references import parse_name
@@ -34,6 +35,8 @@ class CleanUp:
     """Files of tables that were made and never registered; looked for in a clean-up of the whole lakehouse only."""
     holds: list[Hold] = field(default_factory=list)
     """Legal holds, whose datasets were left as they are."""
+    problems: dict[str, LakeError] = field(default_factory=dict)
+    """Datasets (and `stored bytes`) that could not be cleaned up, in a clean-up of the whole lakehouse; the others were."""
 
     @property
     def files(self) -> int:
@@ -94,10 +97,18 @@ def vacuum(
     else:
         chosen = [find_dataset(state, ".".join(parse_name(dataset)))]
     for one in chosen:
-        done.plans.append((plan_vacuum if dry_run else vacuum_dataset)(lake, one, keep_for=span))
-        if found := (find_orphans if dry_run else sweep)(lake, one, age):
-            done.orphans[one.full_name] = found
+        try:
+            done.plans.append((plan_vacuum if dry_run else vacuum_dataset)(lake, one, keep_for=span))
+            if found := (find_orphans if dry_run else sweep)(lake, one, age):
+                done.orphans[one.full_name] = found
+        except LakeError as error:
+            if dataset is not None:
+                raise
+            done.problems[one.full_name] = error
     if dataset is None:
         done.lost = (find_lost_tables if dry_run else sweep_lost_tables)(lake, age)
-        done.unused = (find_unused_bytes if dry_run else sweep_bytes)(lake, age)
+        try:
+            done.unused = (find_unused_bytes if dry_run else sweep_bytes)(lake, age)
+        except LakeError as error:
+            done.problems["stored bytes"] = error
     return done

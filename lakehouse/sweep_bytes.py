@@ -43,6 +43,7 @@ def find_unused_bytes(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
 
     Raises:
         InvalidInputError: too short an age (orphan-age-invalid).
+        NotFoundError: a table is missing, so what its rows point at is not known (table-missing).
         StorageError, AccessDeniedError: the store failed or refused.
     """
     check_age(age)
@@ -59,7 +60,7 @@ def sweep_bytes(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
     A run that may have reused some of the bytes is refused when it commits (bytes-swept).
 
     Raises:
-        InvalidInputError, StorageError, AccessDeniedError: as `find_unused_bytes`.
+        InvalidInputError, NotFoundError, StorageError, AccessDeniedError: as `find_unused_bytes`.
         ConflictError: others kept winning for ten minutes (table-busy).
     """
     check_age(age)
@@ -94,10 +95,8 @@ def _asset_datasets(lake: Lake, state: State) -> Iterator[Dataset]:
     """Iterate over the own tables whose rows may point at bytes, deleted ones too: they can be brought back."""
     for dataset in state.all(Dataset):
         if dataset.guarantee == "own":
-            try:
-                table = open_delta(lake.storage, dataset.location, dataset.full_name)
-            except NotFoundError:  # made by a process that died before it registered the table, or removed by hand
-                continue
+            # A table that can't be opened may come back, so then nothing is known of any bytes.
+            table = open_delta(lake.storage, dataset.location, dataset.full_name)
             if "uri" in table_schema(table).names:
                 yield dataset
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 
 import catalog
-from api.cli.call import call_of
+from api.cli.call import Call, call_of
 from api.cli.command import Yes, command, commands, open_lake
 from api.cli.output import Column, counted, note, number, plural, print_json, print_rows, size
 from catalog.cleanup import CleanUp
 
 app = commands()
 _KEPT_SHOWN = 4
+_SOME_FAILED = 6
 
 
 @command(
@@ -41,14 +42,21 @@ def vacuum(
     Orphans are what dead writers left behind: files that no commit mentions, bytes that no row points at.
 
     What stays: the head, younger history, and every state that a published version, a milestone, a snapshot, a running
-    reader or a job's next run needs. An adopted table is cleaned up only when it is named.
+    reader or a job's next run needs. An adopted table is cleaned up only when it is named. Exit code 6 when some dataset
+    could not be cleaned up.
     """
     call = call_of(ctx)
     done = catalog.vacuum(open_lake(ctx), dataset, keep_for=keep, orphan_age=orphan_age, dry_run=not yes)
     record = _record(done)
     if call.json:
         print_json(record if yes else {"dry_run": True, **record})
-        return
+    else:
+        _print(call, done, record, keep=keep, yes=yes)
+    if done.problems:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _print(call: Call, done: CleanUp, record: dict[str, Any], *, keep: str, yes: bool) -> None:
     columns = [
         Column("dataset"),
         counted("versions", "versions"),
@@ -68,6 +76,8 @@ def vacuum(
             typer.echo(f"{what}: {plural(len(found.keys), 'object')}, {size(found.bytes)}")
     for hold in done.holds:
         note(f"{hold.full_name} is under a legal hold ({hold.reason}): left as it is.")
+    for name, error in done.problems.items():
+        note(f"{name} could not be cleaned up ({error.kind}): {error.message}")
     if not done:
         note(f"There is nothing to give up: all history is pinned, needed, or younger than {keep}.")
         return
@@ -101,6 +111,9 @@ def _record(done: CleanUp) -> dict[str, Any]:
         ],
         "lost": {"objects": len(done.lost.keys), "bytes": done.lost.bytes},
         "unused": {"objects": len(done.unused.keys), "bytes": done.unused.bytes},
+        "problems": [
+            {"dataset": name, "kind": error.kind, "detail": error.message} for name, error in done.problems.items()
+        ],
         "held": [hold.full_name for hold in done.holds],
     }
 

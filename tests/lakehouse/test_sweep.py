@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +19,7 @@ from lakehouse import fences, sweep_bytes
 from lakehouse.creation import create_table
 from lakehouse.datafiles import DataFile, write_files
 from lakehouse.decisions import Dataset
-from lakehouse.errors import ConflictError, InvalidInputError
+from lakehouse.errors import ConflictError, InvalidInputError, NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.packs import PackWriter
 from lakehouse.storage import Storage
@@ -220,6 +221,25 @@ def test_lost_tables(lake: Lake) -> None:
     catalog.undrop_dataset(lake, "dropped")
     assert lake.read("dropped").num_rows == 0
     assert lake.read("t").num_rows == 2
+
+
+def test_one_broken_table(lake: Lake) -> None:
+    """A dataset that can't be cleaned up is told of, and the others are cleaned up; stored bytes stay, it may need them."""
+    make_table(lake, "broken", SCHEMA)
+    with PackWriter(lake.storage, "main") as left:
+        left.add(b"x" * 100, "bin")
+    age_all(lake, "_blobs")
+    lake.table("t").overwrite(pa.table({"id": [3]}))
+    shutil.rmtree(lake.storage.uri(own(lake, "broken").location))
+    done = catalog.vacuum(lake, keep_for="0")
+    assert {name: error.kind for name, error in done.problems.items()} == {
+        "main.broken": "table-missing",
+        "stored bytes": "table-missing",
+    }
+    assert done.files == 1
+    assert len(list(lake.storage.list("_blobs"))) == 1
+    with pytest.raises(NotFoundError):
+        catalog.vacuum(lake, "broken")
 
 
 @pytest.mark.s3

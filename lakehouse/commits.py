@@ -82,7 +82,10 @@ _TRANSIENT = re.compile(
 _GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing|object-not-found")
 # What delta-rs says when the log was folded under a handle that had been opened before, or a checkpoint was replaced by
 # a smaller one between the look at its size and the reading.
-_FOLDED = re.compile(r"invalid table version|found gap|invalid checkpoint|parquet( argument)? error")
+_FOLDED = re.compile(
+    r"invalid table version|found gap|invalid checkpoint|parquet( argument)? error"
+    r"|not found\b.*_delta_log/[0-9]{20}|_delta_log/[0-9]{20}\S* not found"
+)
 
 
 def worth_retrying(error: Exception) -> bool:

@@ -237,11 +237,7 @@ def _vacuum(lake: Lake, name: str) -> None:
     vacuum(lake, lake.table(name).dataset, keep_for=ZERO)
 
 
-def _csv(lake: Lake, folder: Path) -> None:
-    ingest(lake, folder, resume=False)
-
-
-def ingest(lake: Lake, folder: Path, *, resume: bool) -> None:
+def ingest(lake: Lake, folder: Path, *, resume: bool = False) -> None:
     """Take a folder of images, or merge a folder of CSV files."""
     if folder.parent.name == "ingest":
         jobs.ingest(lake, folder, dataset="photos", resume=resume)
@@ -260,8 +256,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "optimize": _optimize,
     "vacuum": _vacuum,
     "restore": lambda lake, name, number: restore(lake, name, f"{name}@v{number}").table_version,
-    "ingest": _csv,
-    "csv": _csv,
+    "ingest": ingest,
+    "csv": ingest,
     "features": lambda lake: jobs.run_features(lake, "photos", workers=1).processed,
 }
 

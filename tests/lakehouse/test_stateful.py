@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RULE_MARKER, run_state_machine_as_test
 
 from tests.support.history_machine import History
 from tests.support.s3 import S3Server
 
 
-def run(place: Callable[[], str], *, examples: int, steps: int, number: int = 0, shrink: bool = True) -> Counter[str]:
-    """Run the machine on fresh roots, the same way each time; return how often each thing happened."""
-    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
-    machine = type("History", (History,), {"place": staticmethod(place), "done": Counter()})
+def run(
+    place: Callable[[], str],
+    *,
+    examples: int,
+    steps: int,
+    number: int = 0,
+    rules: Collection[str] = (),
+    shrink: bool = True,
+) -> Counter[str]:
+    """Run the machine on fresh roots, the same way each time; return how often each thing happened.
+
+    Args:
+        place: Gives the roots.
+        number: Seed.
+        rules: Only these steps; none means all.
+        shrink: Whether to look for a short history that fails.
+    """
+    members: dict[str, Any] = {"place": staticmethod(place), "done": Counter()}
+    for name in dir(History):
+        found = getattr(getattr(History, name), RULE_MARKER, None)
+        if rules and found is not None and name not in rules:
+            members[name] = found.function  # no step any more, but others may call it
+    machine = type("History", (History,), members)
     chosen = settings(
         max_examples=examples,
         stateful_step_count=steps,
         database=None,
         deadline=None,
-        phases=phases,
+        phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=shrink,
     )
     try:
         run_state_machine_as_test(seed(number)(machine), settings=chosen)
     finally:
-        sys.stdout.write(f"stateful test, seed {number}: {dict(machine.done)}\n")
-    return machine.done
+        sys.stdout.write(f"stateful test, seed {number}: {dict(members['done'])}\n")
+    done: Counter[str] = members["done"]
+    return done
 
 
 @pytest.fixture

@@ -243,6 +243,7 @@ class Pinning(Writing):
         else:
             catalog.set_hold(self.lake, name, "court")
         line.held = not line.held
+        self.done["hold"] += line.held
 
     def _expire(self, name: str, last: int, tags: list[str]) -> set[int]:
         """Give up published versions; return the numbers of those that did."""

@@ -56,11 +56,6 @@ def off_by_one(self: lifetimes.Ended, kept: Sequence[int]) -> bool:
     return any(self.added < version < self.removed for version in kept)
 
 
-def too_long(self: lifetimes.Ended, kept: Sequence[int]) -> bool:
-    """Think that the version that removed a file still lists it."""
-    return any(self.added <= version <= self.removed for version in kept)
-
-
 def split_without_restores(self: lifetimes.Lifetimes, kept: Sequence[int]) -> Any:
     """Forget that a file may be listed again."""
     return [f for f in self.ended if f.needed_by(kept)], [f for f in self.ended if not f.needed_by(kept)]
@@ -75,10 +70,6 @@ real_surplus = logfiles.LogFiles.surplus
 
 MUTATIONS: dict[str, tuple[Patch, str]] = {
     "versions pin nothing": (replaced(vacuum, "pinned_versions", partial(without, "@v")), "release overwrite clean"),
-    "versions expire under a milestone": (
-        replaced(catalog.retention, "pins_on_versions", lambda *_: iter(())),
-        "milestone release expire",
-    ),
     "snapshots pin nothing": (replaced(vacuum, "pinned_versions", partial(without, "snap:")), "bundle append clean"),
     "leases pin nothing": (replaced(vacuum, "pinned_versions", partial(without, "lease")), "bundle append clean"),
     "cursors keep nothing": (replaced(vacuum, "needed_from", nothing), "job append clean"),
@@ -92,12 +83,10 @@ MUTATIONS: dict[str, tuple[Patch, str]] = {
         replaced(lifetimes.Ended, "needed_by", off_by_one),
         "release overwrite clean",
     ),
-    "a file dies a version too late": (replaced(lifetimes.Ended, "needed_by", too_long), "overwrite publish clean"),
     "a restored file dies": (
         replaced(lifetimes.Lifetimes, "split", split_without_restores),
         "release overwrite restore clean",
     ),
-    "a restore beside the clean-up is not seen": (replaced(vacuum, "_look_again", nothing), "overwrite clean_raced"),
     "the log of pins is folded": (replaced(logfiles.LogFiles, "surplus", surplus_without_pins), "release append clean"),
     "commits are not recorded": (replaced(vacuum, "record", nothing), "append clean"),
 }

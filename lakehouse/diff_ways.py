@@ -19,6 +19,7 @@ from lakehouse.diff_files import split_files
 from lakehouse.diff_rows import Comparison, Outcome
 from lakehouse.diff_schema import ColumnPair
 from lakehouse.diff_sides import FeedSides, FileSides, KeySides, has_log
+from lakehouse.errors import NotFoundError
 from lakehouse.snapshots import Snapshot, open_snapshot
 
 MOST_STEPS = 256
@@ -156,7 +157,10 @@ def _composed(
     feed: Feed | None = None
     if end != last.table_version:
         dataset = last.dataset
-        published = open_snapshot(last.storage, dataset, f"{dataset.full_name}@#{end}", end, None)
+        try:
+            published = open_snapshot(last.storage, dataset, f"{dataset.full_name}@#{end}", end, None)
+        except NotFoundError:  # expired since, and cleaned up
+            return None
         tail = find_feed(published, last)
         if not isinstance(tail, Feed):
             return None

@@ -151,6 +151,20 @@ def test_stored_changes_compose_with_the_feed_of_the_tail(lake: Lake) -> None:
     assert keys(found) == [(2, "changed"), (3, "changed"), (5, "removed"), (100, "added")]
 
 
+def test_a_step_that_was_cleaned_up_is_no_error(lake: Lake) -> None:
+    """Where the changes lead by way of a version that was expired and cleaned up, the files are compared."""
+    early = lake.read("t@v1").table_version
+    lake.snapshot("early", [f"t@#{early}"])
+    catalog.publish(lake, f"t@#{early}")
+    lake.table("t").merge(rows((1, "z", 0.5)))
+    expected = lake.diff("t@v1", "t").counts
+    catalog.expire(lake, "t", keep_last=1)
+    catalog.vacuum(lake, "t", keep_for="0")
+    found = lake.diff("t@snap:early", "t")
+    assert found.counts == expected
+    assert found.via is Via.FILES
+
+
 def test_a_lost_file_of_keys_is_no_error(lake: Lake) -> None:
     """Without it the counts are known all the same, and rows are found by the files."""
     stored = changes.stored_changes(lake.storage, lake.table("t").dataset)

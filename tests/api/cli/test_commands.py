@@ -389,7 +389,10 @@ def test_optimize(cli: Typed) -> None:
     said = cli.json("optimize", "pets", "-m", "fewer files")
     assert (said["commits"], said["files_after"], said["left"]) == (1, 1, [])
     assert cli.json("head", "pets") == before
-    assert (cli.json("log", "pets")[0]["operation"], cli.json("log", "pets")[0]["message"]) == ("OPTIMIZE", "fewer files")
+    assert (cli.json("log", "pets")[0]["operation"], cli.json("log", "pets")[0]["message"]) == (
+        "OPTIMIZE",
+        "fewer files",
+    )
     assert "nothing to do" in cli.ok("optimize", "pets").stdout
     assert "rewritten  1 file\n" in cli.ok("optimize", "pets", "--z-order", "label,id").stdout
     assert "rewritten  1 file\n" in cli.ok("optimize", "pets", "--sort", "--full").stdout

@@ -155,7 +155,7 @@ def test_a_store_that_fails_in_a_delete_is_not_the_condition(local: Lake) -> Non
     files = local.read("t").files()
     with pytest.raises(StorageError) as caught:
         Torn(table._storage, table.dataset, "me").delete("id = 1")
-    assert caught.value.kind == "object-not-found"
+    assert caught.value.kind == "data-missing"
 
 
 def test_log_entries_without_commit_info_and_with_gaps(local: Lake) -> None:

@@ -305,6 +305,7 @@ COLUMNS = {
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
     "holds": "dataset dataset_id reason created_at created_by",
+    "readable": "dataset dataset_id table_version pinned_by status verified_at deep files bytes problems",
     "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
     "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
     "input_table_version source",
@@ -320,6 +321,10 @@ TYPES = {
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
     **dict.fromkeys(("key_columns", "tags"), "VARCHAR[]"),
     "ready": "BOOLEAN",
+    "deep": "BOOLEAN",
+    "readable.pinned_by": "VARCHAR[]",
+    "problems": "JSON",
+    "verified_at": "TIMESTAMP WITH TIME ZONE",
     "has_keys": "BOOLEAN",
     **dict.fromkeys(("columns", "key"), "JSON"),
     **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),
@@ -341,7 +346,7 @@ def test_every_view_is_known_here() -> None:
 @pytest.mark.parametrize("view", COLUMNS)
 def test_a_view_has_the_columns_that_it_promises(lake: Lake, tmp_path: Path, view: str) -> None:
     """Columns and types are as documented, in a lakehouse with and without entries; each column is documented."""
-    expected = [(c, TYPES.get(c, "VARCHAR")) for c in COLUMNS[view].split()]
+    expected = [(c, TYPES.get(f"{view}.{c}", TYPES.get(c, "VARCHAR"))) for c in COLUMNS[view].split()]
     for some in (lake, lakehouse.init(tmp_path / "empty")):
         found = some.sql(f"select * from lake.{view}")
         assert list(zip(found.columns, map(str, found.types), strict=True)) == expected

@@ -83,7 +83,8 @@ def test_chinook_on_s3(s3_uri: str, shared_data: Path) -> None:
     for table, key in CHINOOK.items():
         check_history(lake, table, **({"zorder": key} if len(key) > 1 else {"sort": True}))
     report = catalog.verify(lake, deep=True)
-    assert (report.ok, report.checked) == (True, 2 * len(CHINOOK))
+    # Nine tables are the same in both revisions, so there v1 and v2 are one state.
+    assert (report.ok, report.checked) == (True, len(CHINOOK) + 2)
 
 
 @pytest.mark.nightly

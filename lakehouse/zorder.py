@@ -25,7 +25,7 @@ BITS = 8
 MOST = 63 // BITS
 """Columns whose bits fit in a BIGINT."""
 _BOUNDS = (1 << BITS) - 2
-_SAMPLE_ROWS = 20_000
+_SAMPLE_ROWS = 100_000
 
 
 def check_columns(schema: pa.Schema, columns: Sequence[str], what: str) -> None:

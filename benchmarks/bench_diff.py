@@ -17,6 +17,7 @@ from _timing import compare
 
 import catalog
 import lakehouse
+from lakehouse.compaction import optimize
 from lakehouse.diff import Via
 from lakehouse.readers.duck import string
 from lakehouse.vacuum import vacuum
@@ -118,7 +119,7 @@ def main() -> None:
         compare("diff: 10 M rows vs 1 M, feed", large, {"1 M": small}, 9, "<= 1.3x")
         for name, what in (("bench.large", "contiguous keys"), ("bench.random", "random keys")):
             catalog.publish(lake, name)
-            lake.table(name).open().optimize.compact()
+            optimize(lake, name, full=True)
             catalog.publish(lake, name)
             vacuum(lake, catalog.show_dataset(lake, name).dataset, keep_for=timedelta(0))
             against_join(lake, name, f"{what}, optimized and vacuumed", Via.STORED)

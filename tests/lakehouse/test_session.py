@@ -1,120 +1,32 @@
-"""SQL in which references are table names, and the system views."""
+"""SQL in which references are table names."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 import lakehouse
 from lakehouse import Lake
 from lakehouse.decisions import (
-    Dataset,
-    DatasetVersion,
-    Decision,
-    Member,
-    Milestone,
-    MilestoneVersion,
     Name,
-    NamedSnapshot,
-    Tag,
-    Value,
 )
 from lakehouse.errors import InvalidInputError, NotFoundError, StorageError
-from lakehouse.facts import SCHEMAS
-from lakehouse.session import VIEWS, names_in
-
-NOW = datetime(2026, 11, 20, 12, 0, 0, 5, UTC)
-SCHEMA = pa.schema([("id", pa.int64()), ("label", pa.string()), ("photos", pa.int64())])
-
-
-def rows(*ids: int) -> pa.Table:
-    """Return one row per id; a column is called like a dataset."""
-    return pa.table({"id": ids, "label": [f"l{i % 2}" for i in ids], "photos": [i * 10 for i in ids]}, schema=SCHEMA)
-
-
-def put(lake: Lake, *values: Value) -> None:
-    """Decide values as the catalog would."""
-    lake.ledger.decide(lambda _: (None, [Decision.put("test", v) for v in values]))
-
-
-def add_dataset(lake: Lake, name: str, *commits: pa.Table, **more: Any) -> Dataset:
-    """Make a dataset with one commit per table of rows, each a published version with the data tag DRAFT."""
-    namespace, short = name.split(".")
-    table = Path(lake.root) / namespace / short
-    for rows in commits:
-        write_deltalake(table, rows, mode="append")
-    found = Dataset(
-        dataset_id=f"id-{short}",
-        namespace=namespace,
-        name=short,
-        location=f"{namespace}/{short}",
-        delta_id=DeltaTable(table).metadata().id,
-        created_at=NOW,
-        **more,
-    )
-    series = f"series-{short}"
-    versions = [
-        DatasetVersion(
-            series=series,
-            number=n + 1,
-            dataset_id=found.dataset_id,
-            full_name=name,
-            table_version=n,
-            data_tag="DRAFT",
-            rows=1,
-            files=1,
-            bytes=100,
-            created_at=NOW,
-            committed_at=NOW,
-        )
-        for n in range(len(commits))
-    ]
-    named = Name(full_name=name, series=series, dataset_id=found.dataset_id, last_version=len(commits))
-    put(lake, found, named, *versions)
-    return found
+from lakehouse.session import names_in
+from tests.support.registered import NOW, add_dataset, answers, put, records, registered_lake, rows
 
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Two datasets, one of them in a namespace, with versions, a tag, a milestone and snapshots."""
-    lake = lakehouse.init(tmp_path_factory.mktemp("lake"), actor="ann")
-    photos = add_dataset(lake, "vision.photos", rows(1, 2), rows(3), rows(4, 5), key_columns=("id",))
-    labels = add_dataset(lake, "main.labels", rows(1, 3), kind="features", parent=photos.dataset_id)
-    add_dataset(lake, "main.my-data", rows(7))
-    members = (
-        Member(dataset_id=photos.dataset_id, full_name="vision.photos", table_version=1, version=2, data_tag="DRAFT"),
-        Member(dataset_id=labels.dataset_id, full_name="main.labels", table_version=0, version=1, data_tag="DRAFT"),
-    )
-    put(
-        lake,
-        Tag(series="series-photos", name="prod", number=2),
-        Tag(series="series-photos", name="best", number=2),
-        Milestone(full_name="main.spring", members=("vision.photos", "main.labels"), last_version=1, created_at=NOW),
-        Milestone(full_name="main.autumn", members=("main.labels",), created_at=NOW),
-        MilestoneVersion(
-            full_name="main.spring", number=1, data_tag="DRAFT", members=members, published_at=NOW, published_by="ann"
-        ),
-        NamedSnapshot(name="run-20", members=members[:1], created_at=NOW, expires_at=NOW + timedelta(days=36500)),
-        NamedSnapshot(name="gone", members=members, created_at=NOW, expires_at=NOW),
-    )
-    return lake
-
-
-def answers(lake: Lake, sql: str, **more: Any) -> list[tuple[Any, ...]]:
-    """Return the rows of a query."""
-    found: list[tuple[Any, ...]] = lake.sql(sql, **more).fetchall()
-    return found
+    return registered_lake(tmp_path_factory.mktemp("lake"))
 
 
 # -- references as tables ---------------------------------------------------------------------------------------------
@@ -292,176 +204,6 @@ def test_names_are_found_however_they_are_quoted() -> None:
         e'it\\'s e1', 'it''s e2', $$ e3 $$, $tag$ e4 $$ $tag$, größe /* c3 */ FROM s"""
     found = {".".join(n).casefold() for n in names_in(sql)}
     assert found == {"select", "a", "from", "s", "f", 'n"q.d@v1', "t", "größe".casefold()}
-
-
-# -- system views -----------------------------------------------------------------------------------------------------
-
-COLUMNS = {
-    "datasets": "dataset namespace name dataset_id kind key_columns parent guarantee location owner license description "
-    "latest_version created_at deleted_at",
-    "versions": "dataset version table_version data_tag tags rows files bytes message created_at created_by run dataset_id "
-    "expired_at",
-    "milestones": "milestone version status data_tag attribute color published_at published_by message members",
-    "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
-    "pins": "dataset_id dataset table_version pinned_by kind expires_at",
-    "holds": "dataset dataset_id reason created_at created_by",
-    "readable": "dataset dataset_id table_version pinned_by status verified_at deep files bytes problems",
-    "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
-    "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
-    "input_table_version source",
-    "rejects": "run dataset dataset_id source item line column_name code severity reason at",
-    "changes": "dataset old_version new_version rows_added rows_removed rows_changed columns key has_keys "
-    "old_table_version new_table_version at dataset_id",
-}
-TYPES = {
-    **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
-    **dict.fromkeys(("started_at", "finished_at", "at", "expired_at"), "TIMESTAMP WITH TIME ZONE"),
-    **dict.fromkeys(("version", "table_version", "rows", "files", "bytes", "milestone_version", "line"), "BIGINT"),
-    **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
-    **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
-    **dict.fromkeys(("key_columns", "tags"), "VARCHAR[]"),
-    "ready": "BOOLEAN",
-    "deep": "BOOLEAN",
-    "readable.pinned_by": "VARCHAR[]",
-    "problems": "JSON",
-    "verified_at": "TIMESTAMP WITH TIME ZONE",
-    "has_keys": "BOOLEAN",
-    **dict.fromkeys(("columns", "key"), "JSON"),
-    **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),
-    **dict.fromkeys(("rows_added", "rows_removed", "rows_changed"), "BIGINT"),
-}
-
-
-def records(lake: Lake, sql: str) -> list[dict[str, Any]]:
-    """Return the rows of a query as dicts."""
-    found: list[dict[str, Any]] = lake.sql(sql).to_arrow_table().to_pylist()
-    return found
-
-
-def test_every_view_is_known_here() -> None:
-    """Each file of sql/ is a view that these tests know, and nothing else lies there."""
-    assert {f.name for f in VIEWS.iterdir() if f.suffix != ".pyc"} == {f"{name}.sql" for name in COLUMNS}
-
-
-@pytest.mark.parametrize("view", COLUMNS)
-def test_a_view_has_the_columns_that_it_promises(lake: Lake, tmp_path: Path, view: str) -> None:
-    """Columns and types are as documented, in a lakehouse with and without entries; each column is documented."""
-    expected = [(c, TYPES.get(f"{view}.{c}", TYPES.get(c, "VARCHAR"))) for c in COLUMNS[view].split()]
-    for some in (lake, lakehouse.init(tmp_path / "empty")):
-        found = some.sql(f"select * from lake.{view}")
-        assert list(zip(found.columns, map(str, found.types), strict=True)) == expected
-    head = (VIEWS / f"{view}.sql").read_text().split("\nselect")[0].split("\nwith")[0]
-    assert head.startswith(f"-- {view}: ")
-    assert all(column in head for column, _ in expected)
-
-
-def test_the_view_of_datasets(lake: Lake) -> None:
-    """One row per dataset, with its parent's name and its newest version."""
-    sql = "select dataset, kind, key_columns, parent, latest_version, created_at from lake.datasets"
-    assert records(lake, sql)[0] == {
-        "dataset": "main.labels",
-        "kind": "features",
-        "key_columns": [],
-        "parent": "vision.photos",
-        "latest_version": 1,
-        "created_at": NOW,
-    }
-    assert [r["key_columns"] for r in records(lake, "from datasets")][2] == ["id"]
-
-
-def test_the_view_of_versions(lake: Lake) -> None:
-    """One row per published version, with the tags that point at it."""
-    found = records(lake, "select version, table_version, tags from versions where dataset = 'vision.photos'")
-    assert found == [
-        {"version": 1, "table_version": 0, "tags": []},
-        {"version": 2, "table_version": 1, "tags": ["best", "prod"]},
-        {"version": 3, "table_version": 2, "tags": []},
-    ]
-
-
-def test_the_views_of_milestones(lake: Lake) -> None:
-    """Published versions show their tag's meaning and members; a milestone without a version is pending."""
-    spring, autumn = sorted(records(lake, "from milestones"), key=lambda r: r["version"] or 0, reverse=True)
-    assert (spring["status"], spring["attribute"], spring["color"]) == ("Published", "IS_DRAFT", "Yellow")
-    assert (spring["members"], spring["published_at"]) == (2, NOW)
-    assert (autumn["milestone"], autumn["version"], autumn["status"], autumn["members"]) == (
-        "main.autumn",
-        None,
-        "Pending",
-        1,
-    )
-    sql = "select dataset, version, table_version, ready from milestone_datasets where milestone = 'main.spring'"
-    assert answers(lake, sql) == [("vision.photos", 2, 1, True), ("main.labels", 1, 0, True)]
-
-
-def test_the_view_of_pins(lake: Lake) -> None:
-    """Versions, milestones and living snapshots pin; an expired snapshot does not."""
-    found = answers(
-        lake, "select table_version, pinned_by, kind, expires_at is null from pins where dataset_id = 'id-photos'"
-    )
-    assert found == [
-        (0, "vision.photos@v1", "version", True),
-        (1, "milestone main.spring/v1", "milestone", True),
-        (1, "snap:run-20", "snapshot", False),
-        (1, "vision.photos@v2", "version", True),
-        (2, "vision.photos@v3", "version", True),
-    ]
-
-
-def test_the_views_of_runs_and_lineage(tmp_path: Path) -> None:
-    """The newest event of a run counts; each output is paired with each input, or with the source outside."""
-    lake = lakehouse.init(tmp_path)
-    state = {"dataset": "main.a", "dataset_id": "id-a", "table_version": 3}
-    other = {"dataset": "main.b", "dataset_id": "id-b", "table_version": 0}
-    common = {"job": "j", "actor": "ann", "inputs": json.dumps([state]), "outputs": "[]"}
-    events = [
-        common | {"run": "r1", "event": "started", "at": NOW, "code_version": "1", "parameters": '{"n": 1}'},
-        common | {"run": "r1", "event": "finished", "at": NOW + timedelta(1), "outputs": json.dumps([other, state])},
-        common
-        | {"run": "r2", "event": "started", "at": NOW + timedelta(2), "inputs": "[]", "parameters": '{"source": "x/"}'},
-        common
-        | {
-            "run": "r2",
-            "event": "failed",
-            "at": NOW + timedelta(3),
-            "inputs": "[]",
-            "outputs": json.dumps([other]),
-            "error": "e",
-        },
-        common | {"run": "r3", "event": "started", "at": NOW + timedelta(4)},
-    ]
-    lake.facts.append("runs", pa.Table.from_pylist(events, schema=SCHEMAS["runs"]), ("t", 0))
-    sql = "select run, status, started_at = '2026-11-20 12:00:00.000005Z', finished_at is null, code_version, error from runs"
-    assert answers(lake, sql) == [
-        ("r3", "running", False, True, None, None),
-        ("r2", "failed", False, False, None, "e"),
-        ("r1", "succeeded", True, False, "1", None),
-    ]
-    assert answers(lake, "select parameters ->> 'n' from runs where run = 'r1'") == [("1",)]
-    sql = "select run, output_dataset, output_table_version, input_dataset, input_table_version, source from lineage"
-    assert answers(lake, sql) == [
-        ("r2", "main.b", 0, None, None, "x/"),
-        ("r1", "main.a", 3, "main.a", 3, None),
-        ("r1", "main.b", 0, "main.a", 3, None),
-    ]
-
-
-def test_the_view_of_rejects(tmp_path: Path) -> None:
-    """Rejects are listed as they were recorded."""
-    lake = lakehouse.init(tmp_path)
-    row = {
-        "run": "r",
-        "dataset": "main.a",
-        "dataset_id": "id-a",
-        "source": "s",
-        "at": NOW,
-        "code": "c",
-        "severity": "reject",
-        "line": 3,
-    }
-    lake.facts.append("rejects", pa.Table.from_pylist([row], schema=SCHEMAS["rejects"]), ("t", 0))
-    found = records(lake, "from lake.rejects")
-    assert found == [row | {"item": None, "column_name": None, "reason": None}]
 
 
 def test_a_dataset_hides_the_short_name_of_a_view(tmp_path: Path) -> None:

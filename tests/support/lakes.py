@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,3 +42,12 @@ def read(lake: Lake, reference: str = "t") -> list[tuple[Any, ...]]:
 def adds(table: Table) -> list[dict[str, Any]]:
     """Return the files of the newest state as the log tells of them."""
     return pa.table(table.open().get_add_actions(flatten=True)).to_pylist()
+
+
+def filled(lake: Lake, commits: int = 6, each: int = 50, name: str = "t") -> Table:
+    """Return a table of several appends whose keys are shuffled; `id` is the key."""
+    table, draw = make_table(lake, name, SCHEMA, key=["id"]), random.Random(commits)
+    ids = draw.sample(range(commits * each), commits * each)
+    for start in range(0, len(ids), each):
+        table.append(rows(*((i, f"n{i % 7}", i / 3) for i in ids[start : start + each])))
+    return table

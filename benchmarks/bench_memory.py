@@ -28,6 +28,8 @@ SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string()), ("value", pa.floa
 BATCH = 100_000
 MERGED = 10_000
 LIMIT = 1.5
+CEILINGS = {"optimize --sort": 2_048 + 512}
+"""MiB of jobs that fill the memory they are given before they spill: DuckDB's limit, and what every process needs."""
 
 
 def batches(rows: int) -> Iterator[pa.RecordBatch]:
@@ -66,7 +68,7 @@ JOBS: dict[str, Callable[[lakehouse.Lake, int, int], object]] = {
     "restore": lambda lake, *_: restore(lake, "t", "t@v1"),
     "vacuum": lambda lake, *_: catalog.vacuum(lake, keep_for="0"),
     "verify --deep": lambda lake, *_: catalog.verify(lake, deep=True),
-    "export": lambda lake, *_: jobs.export(lake, "t@v2", Path(lake.root).parent / "out", format="parquet"),
+    "export": lambda lake, rows, _: jobs.export(lake, "t@v2", Path(lake.root).parent / f"out-{rows}", format="parquet"),
     "ingest images": ingest,
     "features": lambda lake, *_: jobs.run_features(lake, "photos", workers=1),
 }
@@ -109,9 +111,12 @@ def main() -> None:
                 root = str(Path(folder) / f"lake-{count}")
                 line = [sys.executable, __file__, "child", job, root, str(count), str(pictures)]
                 peaks.append(int(subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()[-1]))
-            ratio = peaks[1] / peaks[0]
+            ratio, ceiling = peaks[1] / peaks[0], CEILINGS.get(job)
+            target = f"<= {LIMIT}x" if ceiling is None else f"<= {ceiling:,} MiB, whatever the size"
+            met = ratio <= LIMIT if ceiling is None else peaks[1] <= ceiling
             print(
-                f"{job:<20} {peaks[0]:>6,} {peaks[1]:>6,}  {ratio:5.2f}x   target <= {LIMIT}x   {'ok' if ratio <= LIMIT else 'MISSED'}"
+                f"{job:<20} {peaks[0]:>6,} {peaks[1]:>6,}  {ratio:5.2f}x   target {target}   {'ok' if met else 'MISSED'}",
+                flush=True,
             )
 
 

@@ -170,7 +170,7 @@ def read_keys(storage: Storage, found: Changes, schema: pa.Schema, *, backwards:
         return
     uri = storage.uri(found.keys)
     with translated(f"reading {found.keys}", key=found.keys), storage.filesystem(uri).open(uri) as file:
-        for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS):
+        for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(_BATCH_ROWS):
             columns = batch.columns
             if backwards:
                 columns[-1] = pa.array([_REVERSED[kind] for kind in columns[-1].to_pylist()], pa.string())

@@ -95,7 +95,8 @@ def read_whole(storage: Storage, row: Mapping[str, Any], what: str) -> tuple[int
 
 
 def _decode(path: Path) -> int:
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    # Buffering ahead would hold the whole file.
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
         try:
             return sum(batch.num_rows for batch in file.iter_batches())
         except pa.ArrowNotImplementedError:  # a type of another engine that Arrow can't hold: the footer has to do

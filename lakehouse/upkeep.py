@@ -27,7 +27,7 @@ from lakehouse.storage import ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
 
-EVERY = 64
+EVERY = 32
 """Commits between two upkeeps of a table: a cold reader fetches about so many small files and entries."""
 SAFE_AGE = timedelta(hours=1)
 """What was replaced so long ago is deleted: no query of a running reader should need it."""

@@ -62,7 +62,7 @@ class ParquetOrigin:
         # A name with a dot would be taken for a path into a struct.
         columns = None if any("." in name for name in held) else held
         row = 1
-        with _readable(self._path), pq.ParquetFile(self._path) as file:
+        with _readable(self._path), pq.ParquetFile(self._path, pre_buffer=False) as file:
             for source in file.iter_batches(CHUNK_ROWS, columns=columns):
                 arrays, misfits = [], dict[int, Misfit]()
                 for column in wanted:

@@ -5,14 +5,30 @@ catalog.create_dataset(lake, "vision.photos", schema, key=["path"])
 catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
+from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
 from catalog.cleanup import CleanUp, vacuum
+from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
-from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
+from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
+from catalog.milestones import (
+    archive_milestone,
+    define_milestone,
+    join_milestone,
+    leave_milestone,
+    list_milestones,
+    milestone_orphans,
+    milestone_status,
+    protect_milestone,
+    publish_milestone,
+    show_milestone,
+    unarchive_milestone,
+)
 from catalog.pins import list_snapshots, pinned_by
+from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
@@ -24,37 +40,53 @@ __all__ = [
     "Edge",
     "Expiry",
     "KeptVersion",
+    "MemberChange",
     "Problem",
     "Run",
+    "Standing",
     "Status",
     "VerifyReport",
     "adopt_dataset",
+    "aggregate",
+    "archive_milestone",
+    "compare_milestones",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
     "doctor",
     "expire",
     "find_assets",
+    "join_milestone",
+    "leave_milestone",
     "lineage",
+    "list_data_tags",
     "list_datasets",
     "list_holds",
     "list_milestones",
     "list_snapshots",
     "list_tags",
     "list_versions",
+    "milestone_orphans",
+    "milestone_status",
     "pinned_by",
+    "promote",
+    "protect_milestone",
     "publish",
     "publish_milestone",
     "read_asset",
     "release_hold",
+    "remove_data_tag",
     "remove_tag",
     "restore",
+    "roll_back_milestone",
+    "set_data_tag",
     "set_hold",
     "set_tag",
     "show_dataset",
     "show_milestone",
     "start_run",
     "status",
+    "unarchive_milestone",
     "undrop_dataset",
     "vacuum",
     "verify",

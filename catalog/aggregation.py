@@ -65,14 +65,15 @@ def advance(
     while True:
         state = lake.state()
         choice = choose(state, find_milestone(state, name))
-        linkage = _nothing_or_verified(lake, choice, accept_schema)
+        settled = choice.unchanged and not (by_hand and _was_archived(choice))
+        linkage = _NOTHING if settled else _verified(lake, choice, accept_schema)
 
         def rule(
-            state: State, choice: Choice = choice, linkage: Linkage = linkage
+            state: State, choice: Choice = choice, settled: bool = settled, linkage: Linkage = linkage
         ) -> tuple[Standing | None, list[Decision]]:
             if choose(state, find_milestone(state, name)) != choice:
                 return None, []  # somebody published meanwhile: choose and verify again
-            return _decide(lake, state, choice, linkage, by_hand, message)
+            return _settle(state, choice) if settled else _decide(lake, state, choice, linkage, by_hand, message)
 
         standing = lake.ledger.decide(rule, run=run, message=message).result
         if standing is not None:
@@ -132,13 +133,25 @@ def milestones_of(state: State, full_name: str) -> list[Milestone]:
     return list(state.find(_BY_MEMBER, full_name.casefold()))
 
 
-def _nothing_or_verified(lake: Lake, choice: Choice, accept_schema: bool) -> Linkage:
+def _was_archived(choice: Choice) -> bool:
+    """Whether the last version can't be read any more: a person may publish the same again, an aggregation does not."""
+    return choice.previous is not None and choice.previous.status == "Archived"
+
+
+def _verified(lake: Lake, choice: Choice, accept_schema: bool) -> Linkage:
     """Verify a choice that could be published."""
-    if choice.lacks or choice.unchanged:
+    if choice.lacks:
         return _NOTHING
     lost = () if accept_schema else tuple(lost_columns(lake, choice))
     linkage = verify_links(lake, choice)
     return replace(linkage, lacks=(*lost, *linkage.lacks))
+
+
+def _settle(state: State, choice: Choice) -> tuple[Standing, list[Decision]]:
+    """Nothing is new: what was awaited, if anything, is not any more."""
+    known = state.get(PendingVersion, choice.milestone.key)
+    ended = [Decision.remove("milestone.settle", known)] if known else []
+    return Standing(choice.milestone, choice.previous, None), ended
 
 
 def _decide(
@@ -146,9 +159,6 @@ def _decide(
 ) -> tuple[Standing, list[Decision]]:
     milestone = choice.milestone
     known = state.get(PendingVersion, milestone.key)
-    if choice.unchanged:
-        ended = [Decision.remove("milestone.withdraw", known)] if known else []
-        return Standing(milestone, choice.previous, None), ended
     lacks = (*choice.lacks, *linkage.lacks)
     if lacks or not (by_hand or milestone.policy == "automatic"):
         pending = _pending(choice, lacks, known)

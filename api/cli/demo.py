@@ -59,13 +59,15 @@ def _first_delivery(steps: _Steps, files: Samples) -> None:
     _say("Take the first delivery. Small images are packed into tar files; each row knows where its bytes lie.")
     steps(f"ingest {steps.at(files.first)} --dataset demo.digits --license BSD-3-Clause")
     steps(f"ingest {steps.at(files.labels)} --dataset demo.digits --mode merge -m 'labels of the first delivery'")
-    _say("Compute features of every image, then publish: v1 never changes again.")
+    _say("Compute features of every image. Whoever publishes last completes the milestone; v1 never changes again.")
     steps("run features demo.digits")
+    steps(
+        "milestone define spring demo.digits demo.digits_features --data-tag FINAL "
+        "--link 'demo.digits_features.path -> demo.digits.path'"
+    )
     steps("publish demo.digits --data-tag FINAL -m 'first delivery'")
     steps("publish demo.digits_features --data-tag FINAL")
-    _say("Publish both together as a milestone, in one commit.")
-    steps("milestone define spring demo.digits demo.digits_features")
-    steps("milestone publish spring")
+    steps("milestone show spring")
 
 
 def _second_delivery(steps: _Steps, files: Samples) -> None:

@@ -27,6 +27,7 @@ from catalog.milestones import (
     show_milestone,
     unarchive_milestone,
 )
+from catalog.notifications import Delivery, list_deliveries, list_subscriptions, notify, subscribe, unsubscribe
 from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
@@ -37,6 +38,7 @@ from lakehouse.restoring import restore
 __all__ = [
     "Check",
     "CleanUp",
+    "Delivery",
     "Edge",
     "Expiry",
     "KeptVersion",
@@ -61,13 +63,16 @@ __all__ = [
     "lineage",
     "list_data_tags",
     "list_datasets",
+    "list_deliveries",
     "list_holds",
     "list_milestones",
     "list_snapshots",
+    "list_subscriptions",
     "list_tags",
     "list_versions",
     "milestone_orphans",
     "milestone_status",
+    "notify",
     "pinned_by",
     "promote",
     "protect_milestone",
@@ -86,8 +91,10 @@ __all__ = [
     "show_milestone",
     "start_run",
     "status",
+    "subscribe",
     "unarchive_milestone",
     "undrop_dataset",
+    "unsubscribe",
     "vacuum",
     "verify",
 ]

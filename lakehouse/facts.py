@@ -69,6 +69,10 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # The sha256 of data files, as the first deep verification found it.
     "file_hashes": _schema({"dataset_id": _TEXT, "path": _TEXT, "size": _INT, "sha256": _TEXT, "at": _TIME}, {}),
+    # Each attempt to tell a subscriber of an event.
+    "deliveries": _schema(
+        {"subscription": _TEXT, "event": _TEXT, "at": _TIME, "ok": pa.bool_()}, {"status": _INT, "error": _TEXT}
+    ),
     # How many rows of a child had no parent, counted at these table versions; `sample` is a JSON list of such keys.
     "link_proofs": _schema(
         {"child_id": _TEXT, "child_version": _INT, "child_columns": _TEXT}

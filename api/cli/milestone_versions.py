@@ -133,11 +133,14 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Look once and end: for cron.")] = False,
     every: Annotated[str, typer.Option(metavar="SPAN", help="How long to wait in between: 1m, 2h.")] = "1m",
 ) -> None:
-    """Move milestones on whose members are ready, again and again."""
+    """Move milestones on whose members are ready, and notify subscribers, again and again."""
     lake, pause = open_lake(ctx), parse_span(every, "every").total_seconds()
     wanted = [catalog.milestone_status(lake, name).milestone.full_name for name in names or ()] or None
     while True:
         found = list(catalog.aggregate(lake, wanted))
+        failed = [d for d in catalog.notify(lake) if not d.ok]
+        for delivery in failed:
+            note(f"{delivery.subscription} was not told of {delivery.event}: {delivery.error}; it is tried again")
         if once:
             print_rows(call_of(ctx), [_standing_row(s) for s in found], _STANDING, empty="No milestones.")
             return

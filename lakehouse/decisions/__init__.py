@@ -8,6 +8,7 @@ values of rows: those must stay erasable.
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
+from lakehouse.decisions.subscriptions import Subscription
 from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "NamedSnapshot",
     "PendingVersion",
     "Proof",
+    "Subscription",
     "Tag",
     "Value",
     "Waiting",

@@ -27,7 +27,8 @@ NEEDED = """
     snapshot delete, milestone define, milestone show, milestone list, milestone publish, milestone status,
     milestone join, milestone leave, milestone archive, milestone unarchive, milestone protect, milestone compare,
     milestone rollback, milestone orphans, milestone watch, promote,
-    data-tag set, data-tag list, data-tag remove, sql, run features, lineage,
+    data-tag set, data-tag list, data-tag remove,
+    notify add, notify list, notify remove, notify send, notify log, sql, run features, lineage,
     asset show, asset get, export, optimize, vacuum, verify
 """
 

@@ -1,0 +1,115 @@
+"""Commands: `lakehouse notify ...`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+import catalog
+from api.cli.call import call_of
+from api.cli.command import Yes, command, commands, listed, open_lake
+from api.cli.output import Column, ask_first, print_record, print_rows, when, words
+from catalog.events import KINDS
+from lakehouse.decisions import Subscription
+from lakehouse.errors import NotFoundError
+
+app = commands()
+notify = commands("Tell webhooks what happens to milestones.")
+app.add_typer(notify, name="notify")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the subscription.")]
+
+
+def _lines(made: Subscription) -> list[tuple[str, str]]:
+    return [
+        ("subscription", made.name),
+        ("url", made.url),
+        ("events", words(made.events) or "all"),
+        ("milestone", made.milestone or "all"),
+        ("signed", f"with ${made.secret_env}" if made.secret_env else "no"),
+    ]
+
+
+@command(
+    notify,
+    "add",
+    example="notify add team https://example.org/hook --event milestone.published --secret-env HOOK_KEY",
+    python='catalog.subscribe(lake, "team", "https://example.org/hook", events=["milestone.published"], '
+    'secret_env="HOOK_KEY")',
+)
+def add(
+    ctx: typer.Context,
+    name: Name,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted to.")],
+    event: Annotated[str | None, typer.Option(metavar="KINDS", help=f"Only these: {', '.join(KINDS)}.")] = None,
+    milestone: Annotated[str | None, typer.Option(metavar="NAME", help="Only this milestone.")] = None,
+    secret_env: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the signing key.")
+    ] = "",
+) -> None:
+    """Tell a receiver of events from now on."""
+    made = catalog.subscribe(
+        open_lake(ctx), name, url, events=listed(event), milestone=milestone, secret_env=secret_env
+    )
+    print_record(call_of(ctx), asdict(made), _lines(made))
+
+
+@command(notify, "list", example="notify list", python="catalog.list_subscriptions(lake)")
+def list_subscriptions(ctx: typer.Context) -> None:
+    """List the subscriptions."""
+    rows = [asdict(s) for s in catalog.list_subscriptions(open_lake(ctx))]
+    columns = [
+        Column("name", "subscription"),
+        Column("url"),
+        Column("events", shown=words),
+        Column("milestone"),
+        Column("secret_env", "signed with"),
+        Column("created_at", "created", when),
+    ]
+    print_rows(call_of(ctx), rows, columns, empty="No subscriptions. Make one: lakehouse notify add NAME URL")
+
+
+@command(notify, "remove", example="notify remove team --yes", python='catalog.unsubscribe(lake, "team")')
+def remove(ctx: typer.Context, name: Name, yes: Yes = False) -> None:
+    """End a subscription."""
+    lake = open_lake(ctx)
+    if yes:
+        gone = catalog.unsubscribe(lake, name)
+        print_record(call_of(ctx), asdict(gone), [("removed", gone.name)])
+        return
+    known = {s.key: s for s in catalog.list_subscriptions(lake)}
+    if name.casefold() not in known:
+        raise NotFoundError("subscription-not-found", f"There is no subscription {name!r}.")
+    found = known[name.casefold()]
+    ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.url})")])
+
+
+_ATTEMPTS = [
+    Column("at", "time", when),
+    Column("subscription"),
+    Column("event"),
+    Column("ok", "delivered", lambda ok: "yes" if ok else "no"),
+    Column("error"),
+]
+
+
+def _print_deliveries(ctx: typer.Context, made: list[catalog.Delivery], empty: str) -> None:
+    rows: list[dict[str, Any]] = [asdict(d) for d in made]
+    print_rows(call_of(ctx), rows, _ATTEMPTS, empty=empty)
+
+
+@command(notify, "send", example="notify send", python="catalog.notify(lake)")
+def send(ctx: typer.Context) -> None:
+    """Deliver what was not delivered yet; `milestone watch` does so too."""
+    _print_deliveries(ctx, catalog.notify(open_lake(ctx)), "Nothing to deliver.")
+
+
+@command(notify, "log", example="notify log team", python='catalog.list_deliveries(lake, "team")')
+def log(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only of this subscription.")] = None,
+) -> None:
+    """List the attempts to deliver, newest first."""
+    _print_deliveries(ctx, catalog.list_deliveries(open_lake(ctx), name), "Nothing was delivered yet.")

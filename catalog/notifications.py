@@ -1,0 +1,259 @@
+"""Notifications: webhooks that tell subscribers of events, signed, and tried again until they were taken.
+
+What was not delivered yet is found anew each time from the events and the record of deliveries, so a receiver that is
+down, or a sender that dies, loses nothing. A receiver may get an event twice, with the same id.
+
+Source: Standard Webhooks 1.0 (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pyarrow as pa
+
+from catalog.events import KINDS, Event, find_events
+from lakehouse.decisions import Decision, Subscription
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError, suggest
+from lakehouse.facts import SCHEMAS
+from lakehouse.lake import Lake
+from lakehouse.ledger import State
+from lakehouse.references import parse_milestone_ref
+from lakehouse.resolution import find_milestone
+
+TIMEOUT_S = 10.0
+"""Seconds within which a receiver has to answer."""
+OVERDUE = timedelta(days=7)
+"""How long a milestone's version is pending before that is told."""
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=6)
+_TABLE = "deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to tell a subscriber of an event."""
+
+    subscription: str
+    event: str
+    at: datetime
+    ok: bool
+    status: int | None = None
+    """The receiver's HTTP status; None when it did not answer."""
+    error: str | None = None
+    """Why it failed."""
+
+
+def subscribe(
+    lake: Lake,
+    name: str,
+    url: str,
+    *,
+    events: Sequence[str] = (),
+    milestone: str | None = None,
+    secret_env: str = "",
+) -> Subscription:
+    """Tell a receiver of events from now on.
+
+    Args:
+        name: Of the subscription.
+        url: Where events are posted to, as JSON: {type, timestamp, data}.
+        events: Kinds of events; none means all.
+        milestone: Only this one.
+        secret_env: Environment variable that holds the signing key where events are sent from; a key that begins with
+            `whsec_` is base64. Without one, nothing is signed.
+    Raises:
+        InvalidInputError: an unknown kind (event-unknown), no http or https URL (url-invalid) or one with a password
+            (secret-in-url).
+        NotFoundError: milestone-not-found.
+        StateError: the name is taken (subscription-exists).
+    """
+    for kind in events:
+        if kind not in KINDS:
+            raise InvalidInputError(
+                "event-unknown", f"There is no event {kind!r}.{suggest(kind, list(KINDS))} Events: {', '.join(KINDS)}."
+            )
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidInputError("url-invalid", f"{url!r} is no http or https URL.")
+    if parts.username or parts.password:
+        raise InvalidInputError(
+            "secret-in-url", f"The URL of {name!r} carries a user or password. Sign events with a secret instead."
+        )
+
+    def rule(state: State) -> tuple[Subscription, list[Decision]]:
+        if state.get(Subscription, name.casefold()) is not None:
+            raise StateError("subscription-exists", f"A subscription named {name!r} exists already.")
+        ref = parse_milestone_ref(milestone) if milestone else None
+        value = Subscription(
+            name=name,
+            url=url,
+            events=tuple(events),
+            milestone=find_milestone(state, f"{ref.namespace}.{ref.name}").full_name if ref else "",
+            secret_env=secret_env,
+            created_at=datetime.now(UTC),
+            created_by=lake.actor,
+        )
+        return value, [Decision.put("subscription.create", value)]
+
+    return lake.ledger.decide(rule).result
+
+
+def unsubscribe(lake: Lake, name: str) -> Subscription:
+    """End a subscription.
+
+    Raises:
+        NotFoundError: there is none of that name (subscription-not-found).
+    """
+
+    def rule(state: State) -> tuple[Subscription, list[Decision]]:
+        found = state.get(Subscription, name.casefold())
+        if found is None:
+            raise NotFoundError(
+                "subscription-not-found", f"There is no subscription {name!r}. List them with: lakehouse notify list"
+            )
+        return found, [Decision.remove("subscription.delete", found)]
+
+    return lake.ledger.decide(rule).result
+
+
+def list_subscriptions(lake: Lake) -> list[Subscription]:
+    """Return the subscriptions by name."""
+    return sorted(lake.state().all(Subscription), key=lambda s: s.key)
+
+
+def notify(lake: Lake, *, overdue: timedelta = OVERDUE) -> list[Delivery]:
+    """Deliver what was not delivered yet, and return the attempts of this call.
+
+    An event that failed is tried again after a minute, then after longer and longer pauses of up to six hours.
+
+    Args:
+        overdue: How long a milestone's version may be pending before that is an event.
+    Raises:
+        StorageError, AccessDeniedError: the store failed or refused.
+    """
+    now = datetime.now(UTC)
+    subscriptions = list_subscriptions(lake)
+    if not subscriptions:
+        return []
+    told = _told(lake)
+    events = sorted(find_events(lake, now, overdue), key=lambda e: e.at)
+    made = [
+        _deliver(subscription, event)
+        for subscription in subscriptions
+        for event in events
+        if _concerns(subscription, event) and _is_due(told.get((subscription.name, event.event), ()), now)
+    ]
+    if made:
+        rows = [{name: getattr(one, name) for name in SCHEMAS[_TABLE].names} for one in made]
+        table = pa.Table.from_pylist(rows, schema=SCHEMAS[_TABLE])
+        lake.facts.append(_TABLE, table, (f"{_TABLE}-{uuid4().hex}", 0))
+    return made
+
+
+def list_deliveries(lake: Lake, name: str | None = None) -> list[Delivery]:
+    """Return the attempts to deliver, newest first.
+
+    Args:
+        name: Only those of this subscription.
+    """
+    facts = lake.facts.snapshot(_TABLE)
+    rows = [] if facts is None else facts.to_arrow().to_pylist()
+    found = [Delivery(**row) for row in rows if name is None or row["subscription"].casefold() == name.casefold()]
+    return sorted(found, key=lambda d: d.at, reverse=True)
+
+
+def _told(lake: Lake) -> dict[tuple[str, str], list[Delivery]]:
+    found: dict[tuple[str, str], list[Delivery]] = {}
+    for delivery in list_deliveries(lake):
+        found.setdefault((delivery.subscription, delivery.event), []).append(delivery)
+    return found
+
+
+def _concerns(subscription: Subscription, event: Event) -> bool:
+    return (
+        event.at >= subscription.created_at
+        and (not subscription.events or event.kind in subscription.events)
+        and subscription.milestone in ("", event.milestone)
+    )
+
+
+def _is_due(before: Sequence[Delivery], now: datetime) -> bool:
+    """Whether an event was not delivered, and its pause is over.
+
+    Args:
+        before: The attempts, newest first.
+    """
+    if any(delivery.ok for delivery in before):
+        return False
+    pause = min(_FIRST_PAUSE * 4 ** (len(before) - 1), _LONGEST_PAUSE) if 0 < len(before) < 8 else _LONGEST_PAUSE
+    return not before or before[0].at + pause <= now
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is a failure: the key and the data were meant for one receiver."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def _deliver(subscription: Subscription, event: Event) -> Delivery:
+    now = datetime.now(UTC)
+    body = json.dumps({"type": event.kind, "timestamp": event.at.isoformat(), "data": event.data}).encode()
+    headers = {"content-type": "application/json", "user-agent": "lakehouse"}
+    try:
+        headers |= _signed(subscription, event, now, body)
+        request = urllib.request.Request(subscription.url, body, headers, method="POST")
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S) as answer:
+            status: int = answer.status
+        return Delivery(subscription.name, event.event, now, ok=200 <= status < 300, status=status)
+    except urllib.error.HTTPError as error:
+        return Delivery(subscription.name, event.event, now, ok=False, status=error.code, error=f"HTTP {error.code}")
+    except (OSError, InvalidInputError) as error:
+        said = error.message if isinstance(error, InvalidInputError) else type(error).__name__
+        return Delivery(subscription.name, event.event, now, ok=False, error=said)
+
+
+def _signed(subscription: Subscription, event: Event, now: datetime, body: bytes) -> dict[str, str]:
+    """Return the headers that identify a message and prove who sent it."""
+    identity = f"msg_{hashlib.sha256(event.event.encode()).hexdigest()[:32]}"
+    stamp = str(int(now.timestamp()))
+    headers = {"webhook-id": identity, "webhook-timestamp": stamp}
+    if not subscription.secret_env:
+        return headers
+    secret = os.environ.get(subscription.secret_env)
+    if not secret:
+        raise InvalidInputError("secret-missing", f"${subscription.secret_env} is not set where events are sent from.")
+    digest = hmac.digest(_key(secret), f"{identity}.{stamp}.".encode() + body, "sha256")
+    return headers | {"webhook-signature": f"v1,{base64.b64encode(digest).decode()}"}
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error as error:
+        raise InvalidInputError("secret-invalid", "The signing key begins with whsec_ and is not base64.") from error
+
+
+__all__ = [
+    "Delivery",
+    "list_deliveries",
+    "list_subscriptions",
+    "notify",
+    "subscribe",
+    "unsubscribe",
+]

@@ -6,6 +6,9 @@ catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
 from catalog.assets import find_assets, read_asset
+from catalog.check_runs import run_checks
+from catalog.check_store import CheckResult
+from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
 from catalog.cleanup import CleanUp, vacuum
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.health import Check, Status, doctor, status
@@ -20,15 +23,19 @@ from lakehouse.restoring import restore
 
 __all__ = [
     "Check",
+    "CheckResult",
     "CleanUp",
     "Edge",
     "Expiry",
     "KeptVersion",
+    "Loaded",
     "Problem",
     "Run",
     "Status",
     "VerifyReport",
+    "add_check",
     "adopt_dataset",
+    "check_results",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
@@ -36,19 +43,23 @@ __all__ = [
     "expire",
     "find_assets",
     "lineage",
+    "list_checks",
     "list_datasets",
     "list_holds",
     "list_milestones",
     "list_snapshots",
     "list_tags",
     "list_versions",
+    "load_checks",
     "pinned_by",
     "publish",
     "publish_milestone",
     "read_asset",
     "release_hold",
+    "remove_check",
     "remove_tag",
     "restore",
+    "run_checks",
     "set_hold",
     "set_tag",
     "show_dataset",

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from catalog.check_runs import gate
 from catalog.copies import copied
 from lakehouse import changes
 from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
 from lakehouse.diff import diff
-from lakehouse.errors import AccessDeniedError, LakeError, NotFoundError, StateError, StorageError
+from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_DATA_TAG = "DRAFT"
 _COPY_TRIES = 5
+_CHECK_TRIES = 5
 _STORE_FAILED = ("storage-unavailable", "storage-full", "bucket-not-found")
 
 
@@ -52,7 +54,8 @@ def publish(
         InvalidInputError: `copy` of a table that is ours anyway (copy-own).
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
-            meanwhile (dataset-replaced).
+            meanwhile (dataset-replaced), it fails a check of severity `error` (check-failed).
+        ConflictError: new checks came again and again while it was published (checks-changed).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
@@ -64,6 +67,10 @@ def publish(
             snapshot, origin = copied(lake, snapshot, run=run)
         try:
             return _publish(lake, snapshot, origin, data_tag, message, run)
+        except ConflictError as error:
+            tries += 1
+            if error.kind != "checks-changed" or tries >= _CHECK_TRIES:
+                raise
         except (NotFoundError, StorageError):
             # A clean-up may be faster than a publication: of a fresh copy there is another one, of other states not.
             tries += 1
@@ -84,6 +91,7 @@ def _publish(
     """
     previous = _newest(lake, snapshot.dataset)
     prove_files(snapshot, set() if previous is None else set(previous.file_list.table.column("path").to_pylist()))
+    passed = gate(lake, snapshot)
     _store_metrics(lake, snapshot, previous)
     _store_changes(lake, snapshot, previous)
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
@@ -100,6 +108,7 @@ def _publish(
                 "tag-taken", f"{data_tag!r} is a movable tag of {full_name}; tags and data tags share one space."
             )
         refuse_condemned(state, snapshot.dataset.dataset_id, full_name, snapshot.table_version)
+        passed.refuse_new(state)
         version = DatasetVersion(
             series=name.series,
             number=name.last_version + 1,

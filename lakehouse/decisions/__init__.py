@@ -5,6 +5,7 @@ the last decision of each. Values hold identities (dataset id, table version), n
 values of rows: those must stay erasable.
 """
 
+from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Milestone, MilestoneVersion
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
@@ -12,6 +13,7 @@ from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "CheckDefinition",
     "Condemned",
     "Cursor",
     "DataTag",

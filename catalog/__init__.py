@@ -11,12 +11,14 @@ from catalog.check_store import CheckResult
 from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
 from catalog.cleanup import CleanUp, vacuum
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.drift import ColumnDrift, drift
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
 from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
 from catalog.pins import list_snapshots, pinned_by
 from catalog.retention import Expiry, KeptVersion, expire
+from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
@@ -25,6 +27,8 @@ __all__ = [
     "Check",
     "CheckResult",
     "CleanUp",
+    "ColumnDrift",
+    "ColumnStats",
     "Edge",
     "Expiry",
     "KeptVersion",
@@ -40,6 +44,7 @@ __all__ = [
     "define_milestone",
     "delete_dataset",
     "doctor",
+    "drift",
     "expire",
     "find_assets",
     "lineage",
@@ -65,6 +70,7 @@ __all__ = [
     "show_dataset",
     "show_milestone",
     "start_run",
+    "statistics",
     "status",
     "undrop_dataset",
     "vacuum",

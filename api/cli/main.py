@@ -48,10 +48,14 @@ COMMANDS = {
     "head": Entry("Read", "reading", "Print the first rows of a state."),
     "log": Entry("Read", "reading", "List the commits of a dataset, newest first."),
     "diff": Entry("Read", "reading", "Compare two states: schema, counts, examples."),
+    "stats": Entry(
+        "Read", "stats", "Show statistics of each column of a state: nulls, distinct, range, mean, quantiles."
+    ),
     "sql": Entry("Read", "sql", "Run one SQL query, or an interactive prompt without one."),
     "asset": Entry("Read", "assets", "Find assets and get their bytes."),
     "lineage": Entry("Read", "reading", "Show what a state was made from, or what was made from it."),
     "export": Entry("Read", "data", "Write a state as Parquet or CSV files."),
+    "check": Entry("Publish", "checking", "Declare, run and list checks, and see what they found."),
     "publish": Entry("Publish", "publishing", "Publish a state as the dataset's next version: numbered, pinned."),
     "tag": Entry("Publish", "publishing", "Set, list and remove movable names of versions."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),

@@ -46,12 +46,12 @@ def undecodable(asked: Asked, part: Snapshot) -> Rows:
             module="jobs",
             extra="jobs",
         )
-    return _failing(part, _decoder)
+    return _failing(part, asked.known, _decoder)
 
 
-def _failing(part: Snapshot, decoder: Decoder) -> Rows:
+def _failing(part: Snapshot, known: Snapshot | None, decoder: Decoder) -> Rows:
     wanted = list(dict.fromkeys([*shown(part, ["path"] if "path" in part.schema.names else []), *_LOCATION]))
-    located = select(part, wanted, f"select {names(wanted)} from t where uri is not null")
+    located = select(part, wanted, f"select {names(wanted)} from t where uri is not null", known)
     assets = read_assets(part.storage, located, wanted, _PARALLEL)
     block: list[Asset] = []
     for asset in assets:

@@ -50,6 +50,8 @@ class Kind:
     """Opens the other states that it reads."""
     by_row: bool = False
     """Whether each row is judged by itself, so that the rows that came and went are enough."""
+    expensive: bool = False
+    """Whether looking at a row costs so much that one which was only rewritten is left out, see `Asked.known`."""
     until: Callable[[Asked], Any] | None = None
     """Returns when a state stops to pass."""
 
@@ -187,7 +189,9 @@ KINDS: dict[str, Kind] = {
         {"types": _TYPES, "exact": _FLAG},
         required=("types",),
     ),
-    "image_decodes": Kind("assets that are images and decode", check_images.undecodable, (0, 0), by_row=True),
+    "image_decodes": Kind(
+        "assets that are images and decode", check_images.undecodable, (0, 0), by_row=True, expensive=True
+    ),
     "class_balance": Kind(
         "a column in which no value is too rare or too frequent",
         check_rules.out_of_balance,

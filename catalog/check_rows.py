@@ -32,20 +32,26 @@ class Failing:
     """JSON objects: the first that were met, `MOST_SAMPLES` at most."""
 
 
-def select(snapshot: Snapshot, columns: Sequence[str], query: str) -> Iterator[pa.RecordBatch]:
+def select(
+    snapshot: Snapshot, columns: Sequence[str], query: str, known: Snapshot | None = None
+) -> Iterator[pa.RecordBatch]:
     """Iterate over the rows that a query gives, in bounded memory.
 
     Args:
         snapshot: What the query reads.
         columns: The columns of it that the query needs.
         query: SQL in which `t` is the snapshot.
+        known: Rows that are left out of `t`, one for one, by these columns.
     Raises:
         StorageError: a data file is gone or can't be read, as `reading`.
     """
     con = relation.connect()
     try:
         with reading(snapshot.reference):
-            source = relation.source_sql(con, snapshot, columns or snapshot.schema.names[:1])
+            wanted = columns or snapshot.schema.names[:1]
+            source = relation.source_sql(con, snapshot, wanted)
+            if known is not None:
+                source = f"({source}) except all ({relation.source_sql(con, known, wanted)})"
             found = stream(con.sql(f"with t as ({source}) {query}"), _BATCH_ROWS)
         while True:
             with reading(snapshot.reference):

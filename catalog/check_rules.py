@@ -48,6 +48,8 @@ class Asked:
     """Other states, by what the check calls them."""
     last: DatasetVersion | None = None
     """The version published before this state."""
+    known: Snapshot | None = None
+    """Of rows that are here too an expensive rule need not tell."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -221,12 +221,13 @@ def _from_prior(
             return Failing(known.failures, known.samples), "unchanged"
         if not kind.by_row or not _parent_allows(lake, asked, inputs, prior, old):
             return None
-        added, removed = new.only(came), old.only(gone if prior.failures else set())
-        if added.file_list.bytes + removed.file_list.bytes >= new.file_list.bytes:
+        added, removed = new.only(came), old.only(gone)
+        failed = removed if prior.failures else old.only(set())
+        if not kind.expensive and added.file_list.bytes + failed.file_list.bytes >= new.file_list.bytes:
             return None
         (known,) = with_samples(lake, [prior])
-        more = tally(kind.rule(asked, added))
-        less = without(known.samples, kind.rule(replace(asked, snapshot=old), removed))
+        more = tally(kind.rule(replace(asked, known=removed), added))
+        less = without(known.samples, kind.rule(replace(asked, snapshot=old, known=added), failed))
     except (NotFoundError, StorageError) as error:
         if error.kind == "storage-unavailable":
             raise

@@ -2,8 +2,7 @@
 --
 -- dataset     VARCHAR    full name of the dataset
 -- name        VARCHAR    unique within the dataset, ignoring case
--- kind        VARCHAR    not_null, unique, foreign_key, accepted_values, range, regex, row_count, freshness, schema,
---                        image_decodes, class_balance or sql
+-- kind        VARCHAR    not_null, unique, foreign_key, ...: docs/checks.md tells all
 -- columns     VARCHAR[]  what it looks at
 -- parameters  JSON       object: what else its owner configured
 -- severity    VARCHAR    error: what fails is not published; warning: it is only told

@@ -42,6 +42,7 @@ Ref = Annotated[str, typer.Argument(metavar="REF", help="[namespace.]dataset[@se
 Samples = Annotated[bool, typer.Option("--samples", help="Also show what fails: up to 100 rows of each.")]
 _TEXTS = ("query", "pattern", "to", "max_age")
 """Parameters that are texts as they are, also where they look like YAML."""
+_LOOKED_AT = {"all": "all rows", "changed": "changed rows", "unchanged": "no row"}
 
 
 @command(
@@ -228,12 +229,12 @@ def _print(ctx: typer.Context, found: list[CheckResult], *, samples: bool, empty
         return
     columns = [
         Column("name"),
-        Column("ok", "", lambda ok: "ok" if ok else "FAILED"),
+        Column("ok", "result", lambda ok: "ok" if ok else "FAILED"),
         Column("severity"),
         counted("failures", "failing"),
         counted("rows"),
         Column("finding"),
-        Column("method", "looked at", {"all": "all rows", "changed": "changed rows", "unchanged": "nothing"}.get),
+        Column("method", "looked at", lambda method: _LOOKED_AT[method]),
         Column("finished_at", "at", when),
     ]
     print_rows(call_of(ctx), rows, columns, empty=empty)

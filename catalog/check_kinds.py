@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,12 +58,14 @@ class Kind:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**100
 
 
 _TEXT = Parameter("a text", lambda v: isinstance(v, str) and bool(v))
 _BOUND = Parameter("a number, or an ISO date or time", lambda v: _number(v) or isinstance(v, str))
-_ROWS = Parameter("a number of rows", lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0)
+_ROWS = Parameter("a number of rows", lambda v: _number(v) and isinstance(v, int) and v >= 0)
 _RATIO = Parameter("a ratio, as 0.9", lambda v: _number(v) and v >= 0)
 _SHARE = Parameter("a share from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
 _SPAN = Parameter("a span of time, as 12h or 7d", lambda v: isinstance(v, str) and _parses(parse_span, v, "max_age"))

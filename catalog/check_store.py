@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,12 +12,14 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from catalog.check_rows import select
 from lakehouse.decisions import CheckDefinition
 from lakehouse.errors import AccessDeniedError
 from lakehouse.facts import SCHEMAS
 from lakehouse.lake import Lake
 from lakehouse.readers.arrow import literal
 
+log = logging.getLogger(__name__)
 Method = Literal["all", "changed", "unchanged"]
 Inputs = tuple[tuple[str, int], ...]
 
@@ -53,49 +56,43 @@ class CheckResult:
     """Up to 100 of what fails, as JSON objects."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """Results of some checks on one dataset that are stored already."""
+    """Results of some checks on one dataset that are stored already; samples are left out."""
 
-    table_version: int
-    exact: dict[tuple[str, Inputs], CheckResult]
-    """Of this very state, by digest and inputs."""
-    nearest: dict[str, CheckResult]
-    """Of another state, by digest: the nearest one that could be judged."""
-
-    def add(self, found: CheckResult) -> None:
-        """Note a result."""
-        if found.table_version == self.table_version:
-            before = self.exact.get((found.digest, found.inputs))
-            if before is None or before.finished_at < found.finished_at:
-                self.exact[found.digest, found.inputs] = found
-        elif found.finding is None:
-            before = self.nearest.get(found.digest)
-            if before is None or self._distance(found) < self._distance(before):
-                self.nearest[found.digest] = found
-
-    def _distance(self, found: CheckResult) -> tuple[int, float]:
-        return abs(found.table_version - self.table_version), -found.finished_at.timestamp()
+    exact: Mapping[tuple[str, Inputs], CheckResult]
+    """Of the very state that was asked about, by digest and inputs: the newest."""
+    nearest: Mapping[str, CheckResult]
+    """Of another state, by digest: of the nearest one that could be judged."""
 
 
 def known_results(lake: Lake, dataset_id: str, table_version: int, definitions: Iterable[CheckDefinition]) -> Known:
-    """Return what is stored of some checks; samples are left out."""
-    known = Known(table_version, {}, {})
+    """Return what is stored of some checks about a state, or about the one that is nearest to it."""
     digests = sorted({d.digest for d in definitions})
-    if digests:
-        where = f"dataset_id = {literal(dataset_id)} and digest in ({', '.join(map(literal, digests))})"
-        for found in _stored(lake, where):
-            known.add(found)
-    return known
+    # Chosen in SQL: what is read into memory does not grow with the history.
+    near = (
+        f"row_number() over (partition by digest, here order by abs(table_version - {table_version}), finished_at desc)"
+    )
+    found = _stored(
+        lake,
+        f"select * exclude (here) from (select *, table_version = {table_version} as here from t) "
+        f"where dataset_id = {literal(dataset_id)} and digest in ({', '.join(map(literal, digests))}) "
+        f"and (here or finding is null) qualify here or {near} = 1 order by finished_at",
+    )
+    exact, nearest = {}, {}
+    for one in found:
+        if one.table_version == table_version:
+            exact[one.digest, one.inputs] = one
+        else:
+            nearest[one.digest] = one
+    return Known(exact, nearest)
 
 
 def results_of(lake: Lake, dataset_id: str, table_version: int) -> list[CheckResult]:
     """Return the newest result of each check on one state, with samples, by name."""
-    newest: dict[str, CheckResult] = {}
-    for found in _stored(lake, f"dataset_id = {literal(dataset_id)} and table_version = {table_version}"):
-        before = newest.get(found.name.casefold())
-        if before is None or before.finished_at <= found.finished_at:
-            newest[found.name.casefold()] = found
+    where = f"dataset_id = {literal(dataset_id)} and table_version = {table_version}"
+    found = _stored(lake, f"select * from t where {where} order by finished_at")
+    newest = {one.name.casefold(): one for one in found}
     return with_samples(lake, [newest[name] for name in sorted(newest)])
 
 
@@ -126,14 +123,15 @@ def keep(lake: Lake, found: Sequence[CheckResult]) -> None:
         if own:
             try:
                 lake.facts.append(name, pa.Table.from_pylist(own, schema=SCHEMAS[name]), (transaction, 0))
-            except AccessDeniedError:
+            except AccessDeniedError as error:
+                log.warning("not recorded", extra={"kind": error.kind})
                 return
 
 
-def _stored(lake: Lake, where: str) -> Iterator[CheckResult]:
+def _stored(lake: Lake, query: str) -> Iterator[CheckResult]:
     facts = lake.facts.snapshot("check_results")
     if facts is not None:
-        for batch in facts.batches(where=where):
+        for batch in select(facts, facts.schema.names, query):
             yield from map(_result, batch.to_pylist())
 
 

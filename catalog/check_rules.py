@@ -6,6 +6,7 @@ can't be judged at all, as for a missing column, is an `UnfitError` with a text 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from catalog.check_rows import names, select, shown
 from catalog.foreign_keys import key_mismatches, orphan_rows
 from lakehouse.decisions import CheckDefinition, DatasetVersion
 from lakehouse.errors import InvalidInputError
-from lakehouse.readers.duck import identifier, literal
+from lakehouse.readers.duck import identifier, literal, reading
 from lakehouse.session import Session
 from lakehouse.snapshots import Snapshot
 from lakehouse.spans import parse_span
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 PARENT = "parent"
 """What `Asked.others` calls the state that a foreign key points at."""
-_COUNT = "count(*)"
+_COUNT, _SHARE = "count(*)", "share(*)"
+"""What samples call what was counted; columns of users are hardly called so."""
+_MISTAKE = re.compile(r"(Conversion|Invalid Input|Out of Range|Binder|Mismatch Type|Not implemented) Error")
+"""How DuckDB begins to tell that a query and the rows do not fit; what follows quotes values."""
 _BATCH_ROWS = 8_192
 Rows = Iterator[pa.RecordBatch]
 
@@ -180,10 +184,12 @@ def out_of_balance(asked: Asked, part: Snapshot) -> Rows:
     ((column,), bounds) = (fields(asked), asked.parameters)
     own = identifier(column.name)
     signs = (("min_share", "<"), ("max_share", ">"))
-    terms = " or ".join(f"share {sign} {literal(float(bounds[name]))}" for name, sign in signs if name in bounds)
+    terms = " or ".join(
+        f"{identifier(_SHARE)} {sign} {literal(float(bounds[name]))}" for name, sign in signs if name in bounds
+    )
     query = (
-        f"select * from (select {own}, count(*) as {identifier(_COUNT)}, count(*) / sum(count(*)) over () as share "
-        f"from t where {own} is not null group by {own}) where {terms} order by share"
+        f"select * from (select {own}, count(*) as {identifier(_COUNT)}, count(*) / sum(count(*)) over () as {identifier(_SHARE)} "
+        f"from t where {own} is not null group by {own}) where {terms} order by {identifier(_SHARE)}"
     )
     return select(part, [column.name], query)
 
@@ -193,15 +199,18 @@ def returned(asked: Asked, part: Snapshot) -> Rows:
 
     Raises:
         InvalidInputError: a mistake in the SQL (sql-invalid), or one that only the rows show (check-sql-failed).
+        StorageError: a data file is gone or can't be read, as `reading`.
     """
     import duckdb
 
-    with bound(asked) as query:
+    with reading(part.reference), bound(asked) as query:
         try:
             yield from query.to_arrow_reader(_BATCH_ROWS)
-        except (duckdb.Error, OSError) as error:  # DuckDB's message would quote the value that it stumbled over
-            what = str(error).partition(":")[0]
-            message = f"The SQL of the check {asked.definition.name!r} failed on {part.reference}: {what}."
+        except (duckdb.Error, OSError) as error:
+            mistake = _MISTAKE.match(str(error))
+            if mistake is None:
+                raise
+            message = f"The SQL of the check {asked.definition.name!r} failed on {part.reference}: {mistake[0]}."
             raise InvalidInputError("check-sql-failed", message, check=asked.definition.name) from error
 
 
@@ -221,7 +230,8 @@ def bound(asked: Asked) -> Iterator[DuckDBPyRelation]:
     session = Session(lambda text: asked.others.get(text.casefold()), system, lambda: known)
     try:
         # Within parentheses only a query can stand, and no statement that writes.
-        yield session.query(f"from ({asked.parameters['query']}\n)")
+        query = asked.parameters["query"].rstrip("; \n")
+        yield session.query(f"from ({query}\n)")
     finally:
         session.close()
 

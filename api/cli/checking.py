@@ -257,6 +257,7 @@ def _result_json(value: CheckResult, *, samples: bool) -> dict[str, Any]:
         "failures": value.failures,
         "rows": value.rows,
         "finding": value.finding,
+        "ok_until": value.ok_until,
         "method": value.method,
         "table_version": value.table_version,
         "started_at": value.started_at,

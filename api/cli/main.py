@@ -49,7 +49,7 @@ COMMANDS = {
     "log": Entry("Read", "reading", "List the commits of a dataset, newest first."),
     "diff": Entry("Read", "reading", "Compare two states: schema, counts, examples."),
     "stats": Entry(
-        "Read", "stats", "Show statistics of each column of a state: nulls, distinct, range, mean, quantiles."
+        "Read", "stats", "Show statistics of each column: nulls, range, mean, quantiles."
     ),
     "sql": Entry("Read", "sql", "Run one SQL query, or an interactive prompt without one."),
     "asset": Entry("Read", "assets", "Find assets and get their bytes."),

@@ -22,7 +22,7 @@ def stats(
     ctx: typer.Context,
     reference: Annotated[str, typer.Argument(metavar="REF", help="[namespace.]dataset[@selector]")],
 ) -> None:
-    """Show statistics of each column of a state: nulls, distinct, range, mean, quantiles.
+    """Show statistics of each column: nulls, range, mean, quantiles.
 
     They are computed once for each state, and then read. JSON has top values and histograms too.
     """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 import catalog
 from catalog import check_runs
@@ -87,7 +89,7 @@ def test_kinds_that_judge_the_whole(lake: Lake, items: Table) -> None:
     assert judged(lake, "class_balance", ["label"], min_share=0.2, max_share=0.4) == (
         False,
         1,
-        [{"label": "cat", "count(*)": 2, "share": 0.5}],
+        [{"label": "cat", "count(*)": 2, "share(*)": 0.5}],
     )
     assert judged(lake, "schema", [], types={"id": "int64", "label": "string"}) == (True, 0, [])
     ok, failures, samples = judged(lake, "schema", [], types={"id": "int32", "gone": "string"}, exact=True)
@@ -100,7 +102,7 @@ def test_kinds_that_judge_the_whole(lake: Lake, items: Table) -> None:
         assert judged(lake, "freshness", columns, max_age="1h") == (True, 0, [])
         assert judged(lake, "freshness", columns, max_age="0")[:2] == (False, 1)
     assert judged(lake, "freshness", ["day"], max_age="1h")[:2] == (False, 1)
-    query = "select id from items where price < 0"
+    query = "select id from items where price < 0;\n"
     assert judged(lake, "sql", [], query=query) == (False, 1, [{"id": 4}])
     assert judged(lake, "sql", [], query="select id from main.items where price > 100") == (True, 0, [])
 
@@ -450,3 +452,48 @@ def test_what_a_check_means() -> None:
     assert one.digest == check(columns=("a",), parameters={"max": 2, "min": 1}, name="o", severity="warning").digest
     assert len({one.digest, check(columns=("b",)).digest, check(columns=("a",), parameters={"min": 1}).digest}) == 3
     assert CheckDefinition.from_json(one.to_json()) == one
+
+
+def test_columns_with_odd_names(lake: Lake) -> None:
+    """Columns may be called like what samples count, like keywords, or have quotes and blanks."""
+    odd = ["share", "rows", "t", 'a "b"', "order"]
+    table = make_table(lake, "odd", pa.schema([(name, pa.string()) for name in odd]), key=["share"])
+    table.append(pa.table({name: ["x", "x", None] for name in odd}))
+    for name in odd:
+        catalog.add_check(lake, "odd", "not_null", [name], name=f"n{odd.index(name)}")
+        catalog.add_check(lake, "odd", "unique", [name], name=f"u{odd.index(name)}")
+        catalog.add_check(
+            lake, "odd", "class_balance", [name], name=f"c{odd.index(name)}", parameters={"max_share": 0.5}
+        )
+    assert [(r.failures, r.finding) for r in catalog.run_checks(lake, "odd")] == [(1, None)] * 15
+    assert len(catalog.statistics(lake, "odd")) == 5
+
+
+def test_copies_of_adopted_tables_are_judged(lake: Lake, tmp_path: Path) -> None:
+    """A copy of an adopted table is published only when it passes the checks of the original."""
+    write_deltalake(tmp_path / "theirs", pa.table({"id": pa.array([1, None], pa.int64())}))
+    catalog.adopt_dataset(lake, "theirs", str(tmp_path / "theirs"))
+    catalog.add_check(lake, "theirs", "not_null", ["id"])
+    for copy in (False, True):
+        with pytest.raises(StateError) as caught:
+            catalog.publish(lake, "theirs", copy=copy)
+        assert caught.value.kind == "check-failed"
+    DeltaTable(tmp_path / "theirs").delete("id is null")
+    assert catalog.publish(lake, "theirs", copy=True).number == 1
+    assert [(r.name, r.ok) for r in catalog.check_results(lake, "theirs@v1")] == [("not_null_id", True)]
+
+
+def test_no_state_is_published_past_a_check(lake: Lake, items: Table) -> None:
+    """Of a check and a publication that race, the check came too late, or the publication is refused."""
+    for number in range(6):
+        name = f"race{number}"
+        with ThreadPoolExecutor(2) as pool:
+            adding = pool.submit(catalog.add_check, connect(lake.root), "items", "not_null", ["label"], name=name)
+            publishing = pool.submit(catalog.publish, connect(lake.root), "items")
+            adding.result()
+            refused = publishing.exception()
+        log = lake.ledger.history().to_pylist()
+        (added,) = [r["seq"] for r in log if r["entity"] == "check" and r["key"].endswith(name)]
+        published = [r["seq"] for r in log if r["action"] == "version.publish"]
+        assert (isinstance(refused, StateError) and refused.kind == "check-failed") or max(published) < added
+        catalog.remove_check(lake, "items", name)

@@ -63,29 +63,33 @@ class Known:
     exact: Mapping[tuple[str, Inputs], CheckResult]
     """Of the very state that was asked about, by digest and inputs: the newest."""
     nearest: Mapping[str, CheckResult]
-    """Of another state, by digest: of the nearest one that could be judged."""
+    """By digest: of the nearest state that could be judged, which may be this one beside other inputs."""
 
 
 def known_results(lake: Lake, dataset_id: str, table_version: int, definitions: Iterable[CheckDefinition]) -> Known:
     """Return what is stored of some checks about a state, or about the one that is nearest to it."""
     digests = sorted({d.digest for d in definitions})
     # Chosen in SQL: what is read into memory does not grow with the history.
-    near = (
+    rank = (
         f"row_number() over (partition by digest, here order by abs(table_version - {table_version}), finished_at desc)"
     )
     found = _stored(
         lake,
         f"select * exclude (here) from (select *, table_version = {table_version} as here from t) "
         f"where dataset_id = {literal(dataset_id)} and digest in ({', '.join(map(literal, digests))}) "
-        f"and (here or finding is null) qualify here or {near} = 1 order by finished_at",
+        f"and (here or finding is null) qualify here or {rank} = 1 order by finished_at",
     )
-    exact, nearest = {}, {}
+    exact: dict[tuple[str, Inputs], CheckResult] = {}
+    near: dict[str, CheckResult] = {}
+    here: dict[str, CheckResult] = {}
     for one in found:
-        if one.table_version == table_version:
-            exact[one.digest, one.inputs] = one
-        else:
-            nearest[one.digest] = one
-    return Known(exact, nearest)
+        if one.table_version != table_version:
+            near[one.digest] = one
+            continue
+        exact[one.digest, one.inputs] = one
+        if one.finding is None:
+            here[one.digest] = one
+    return Known(exact, near | here)
 
 
 def results_of(lake: Lake, dataset_id: str, table_version: int) -> list[CheckResult]:

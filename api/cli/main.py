@@ -48,9 +48,7 @@ COMMANDS = {
     "head": Entry("Read", "reading", "Print the first rows of a state."),
     "log": Entry("Read", "reading", "List the commits of a dataset, newest first."),
     "diff": Entry("Read", "reading", "Compare two states: schema, counts, examples."),
-    "stats": Entry(
-        "Read", "stats", "Show statistics of each column: nulls, range, mean, quantiles."
-    ),
+    "stats": Entry("Read", "stats", "Show statistics of each column: nulls, range, mean, quantiles."),
     "sql": Entry("Read", "sql", "Run one SQL query, or an interactive prompt without one."),
     "asset": Entry("Read", "assets", "Find assets and get their bytes."),
     "lineage": Entry("Read", "reading", "Show what a state was made from, or what was made from it."),

@@ -161,6 +161,8 @@ def test_a_grown_parent_needs_only_the_new_children(lake: Lake) -> None:
     parents.append(pa.table({"id": [3]}))
     table.append(rows((10, "dog", 1, 3)))
     assert [(r.method, r.ok) for r in catalog.run_checks(lake, "items")] == [("changed", True)]
+    parents.append(pa.table({"id": [4]}))
+    assert [(r.method, r.ok) for r in catalog.run_checks(lake, "items")] == [("changed", True)]
     parents.delete("id = 1")
     assert [(r.method, r.failures) for r in catalog.run_checks(lake, "items")] == [("all", 9)]
     parents.append(pa.table({"id": [1]}))

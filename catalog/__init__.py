@@ -5,18 +5,34 @@ catalog.create_dataset(lake, "vision.photos", schema, key=["path"])
 catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
+from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
 from catalog.check_runs import run_checks
 from catalog.check_store import CheckResult
 from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
 from catalog.cleanup import CleanUp, vacuum
+from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.drift import ColumnDrift, drift
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
-from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
+from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
+from catalog.milestones import (
+    archive_milestone,
+    define_milestone,
+    join_milestone,
+    leave_milestone,
+    list_milestones,
+    milestone_orphans,
+    milestone_status,
+    protect_milestone,
+    publish_milestone,
+    show_milestone,
+    unarchive_milestone,
+)
 from catalog.pins import list_snapshots, pinned_by
+from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
@@ -33,13 +49,18 @@ __all__ = [
     "Expiry",
     "KeptVersion",
     "Loaded",
+    "MemberChange",
     "Problem",
     "Run",
+    "Standing",
     "Status",
     "VerifyReport",
     "add_check",
     "adopt_dataset",
+    "aggregate",
+    "archive_milestone",
     "check_results",
+    "compare_milestones",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
@@ -47,8 +68,11 @@ __all__ = [
     "drift",
     "expire",
     "find_assets",
+    "join_milestone",
+    "leave_milestone",
     "lineage",
     "list_checks",
+    "list_data_tags",
     "list_datasets",
     "list_holds",
     "list_milestones",
@@ -56,15 +80,22 @@ __all__ = [
     "list_tags",
     "list_versions",
     "load_checks",
+    "milestone_orphans",
+    "milestone_status",
     "pinned_by",
+    "promote",
+    "protect_milestone",
     "publish",
     "publish_milestone",
     "read_asset",
     "release_hold",
     "remove_check",
+    "remove_data_tag",
     "remove_tag",
     "restore",
+    "roll_back_milestone",
     "run_checks",
+    "set_data_tag",
     "set_hold",
     "set_tag",
     "show_dataset",
@@ -72,6 +103,7 @@ __all__ = [
     "start_run",
     "statistics",
     "status",
+    "unarchive_milestone",
     "undrop_dataset",
     "vacuum",
     "verify",

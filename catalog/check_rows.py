@@ -20,7 +20,7 @@ from lakehouse.snapshots import Snapshot
 MOST_SAMPLES = 100
 _LONGEST = 1_000
 """Characters of a value that a sample keeps."""
-_BATCH_ROWS = 8_192
+BATCH_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def select(
             source = relation.source_sql(con, snapshot, wanted)
             if known is not None:
                 source = f"({source}) except all ({relation.source_sql(con, known, wanted)})"
-            found = stream(con.sql(f"with t as ({source}) {query}"), _BATCH_ROWS)
+            found = stream(con.sql(f"with t as ({source}) {query}"), BATCH_ROWS)
         while True:
             with reading(snapshot.reference):
                 batch = next(found, None)
@@ -122,4 +122,4 @@ def plain(value: Any) -> Any:
             return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-__all__ = ["MOST_SAMPLES", "Failing", "names", "plain", "select", "shown", "tally", "texts", "without"]
+__all__ = ["BATCH_ROWS", "MOST_SAMPLES", "Failing", "names", "plain", "select", "shown", "tally", "texts", "without"]

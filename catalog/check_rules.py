@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from catalog.check_rows import names, select, shown
+from catalog.check_rows import BATCH_ROWS, names, select, shown
 from catalog.foreign_keys import key_mismatches, orphan_rows
 from lakehouse.decisions import CheckDefinition, DatasetVersion
 from lakehouse.errors import InvalidInputError
@@ -33,7 +33,6 @@ _COUNT, _SHARE = "count(*)", "share(*)"
 """What samples call what was counted; columns of users are hardly called so."""
 _MISTAKE = re.compile(r"(Conversion|Invalid Input|Out of Range|Binder|Mismatch Type|Not implemented) Error")
 """How DuckDB begins to tell that a query and the rows do not fit; what follows quotes values."""
-_BATCH_ROWS = 8_192
 Rows = Iterator[pa.RecordBatch]
 
 
@@ -205,7 +204,7 @@ def returned(asked: Asked, part: Snapshot) -> Rows:
 
     with reading(part.reference), bound(asked) as query:
         try:
-            yield from query.to_arrow_reader(_BATCH_ROWS)
+            yield from query.to_arrow_reader(BATCH_ROWS)
         except (duckdb.Error, OSError) as error:
             mistake = _MISTAKE.match(str(error))
             if mistake is None:

@@ -9,8 +9,9 @@ from typing import Literal
 
 import pyarrow as pa
 
+from catalog.aggregation import advance_with, milestones_of
 from lakehouse.creation import create_table, identify_table
-from lakehouse.decisions import Dataset, Decision, Hold, Milestone, Name
+from lakehouse.decisions import Dataset, Decision, Hold, Name
 from lakehouse.delta import table_uri
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, new_id
@@ -24,7 +25,6 @@ from lakehouse.state import Index
 _BY_NAMESPACE = Index(Dataset, lambda d: (d.namespace.casefold(),))
 _BY_LOCATION = Index(Dataset, lambda d: (d.location,))
 _BY_PARENT = Index(Dataset, lambda d: (d.parent,) if d.parent and d.deleted_at is None else ())
-_BY_MEMBER = Index(Milestone, lambda m: [n.casefold() for n in m.members])
 Kind = Literal["table", "assets", "features"]
 
 
@@ -181,7 +181,9 @@ def delete_dataset(lake: Lake, name: str, *, message: str | None = None) -> Data
         left = replace(find_name(state, full), dataset_id=None)
         return dataset, [Decision.put("dataset.delete", dataset), Decision.put("dataset.delete", left)]
 
-    return lake.ledger.decide(rule, message=message).result
+    gone = lake.ledger.decide(rule, message=message).result
+    advance_with(lake, gone.full_name)
+    return gone
 
 
 def undrop_dataset(lake: Lake, name: str) -> Dataset:
@@ -203,7 +205,9 @@ def undrop_dataset(lake: Lake, name: str) -> Dataset:
         back = replace(find_name(state, full), dataset_id=dataset.dataset_id)
         return dataset, [Decision.put("dataset.undrop", dataset), Decision.put("dataset.undrop", back)]
 
-    return lake.ledger.decide(rule).result
+    found = lake.ledger.decide(rule).result
+    advance_with(lake, found.full_name)
+    return found
 
 
 def _register(lake: Lake, dataset: Dataset, action: str, run: str | None) -> Dataset:
@@ -286,7 +290,7 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
         dataset=dataset,
         latest_version=name.last_version,
         tags=tags_of(state, name.series),
-        milestones=[m.full_name for m in state.find(_BY_MEMBER, dataset.full_name.casefold())],
+        milestones=[m.full_name for m in milestones_of(state, dataset.full_name)],
         children=[d.full_name for d in state.find(_BY_PARENT, dataset.dataset_id)],
         hold=held(state, dataset.dataset_id),
     )

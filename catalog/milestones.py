@@ -1,24 +1,34 @@
-"""Milestones: a named group of datasets that are published together, in one commit."""
+"""Milestones: named groups of datasets that are published together, and their versions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Literal
 
-from lakehouse.decisions import DatasetVersion, DataTag, Decision, Member, Milestone, MilestoneVersion, Name
+from catalog.aggregation import Standing, standing
+from catalog.aggregation import advance as _advance
+from catalog.candidates import choose
+from catalog.linkage import Orphaned, orphans_of
+from lakehouse.decisions import DataTag, Decision, Link, Milestone, MilestoneVersion
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
-from lakehouse.references import MilestoneRef, check_milestone_name, check_namespace, parse_milestone_ref, parse_name
-from lakehouse.resolution import (
-    find_dataset,
-    find_milestone,
-    find_milestone_version,
-    find_name,
-    find_version,
-    refuse_expired,
+from lakehouse.pins import refuse_condemned
+from lakehouse.references import (
+    MilestoneRef,
+    Version,
+    check_milestone_name,
+    check_namespace,
+    check_tag,
+    parse_milestone_ref,
+    parse_name,
 )
+from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version
+
+Advance = Literal["any", "all"]
+Policy = Literal["automatic", "manual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +37,40 @@ class MilestoneInfo:
 
     version: MilestoneVersion
     attribute: str | None
-    """What the members' shared data tag means: `IS_FINAL`; None when they differ."""
+    """What the members' data tag means: `IS_FINAL`; None for a data tag that no mapping knows."""
     color: str | None
 
 
 def define_milestone(
-    lake: Lake, name: str, members: Sequence[str], *, description: str = "", message: str | None = None
+    lake: Lake,
+    name: str,
+    members: Sequence[str],
+    *,
+    data_tags: Sequence[str] | None = None,
+    links: Iterable[str | Link] | None = None,
+    advance: Advance | None = None,
+    policy: Policy | None = None,
+    description: str | None = None,
+    message: str | None = None,
 ) -> Milestone:
-    """Define a milestone, or give an existing one other members for its next versions.
+    """Define a milestone, or change what an existing one is made of from its next version on.
+
+    What is not given stays as it is. Its members may have published versions already: then it moves on at once.
 
     Args:
         name: `[namespace.]name`.
         members: Datasets, each once.
+        data_tags: Versions count that have one of these, the strongest last; () means every version (the default).
+        links: Foreign keys between members: `orders.customer_id -> customers.id`,
+            `items.(order_id, shop) -> orders.(id, shop)`.
+        advance: `any` (the default): one new member gives the next version, with the others as they are. `all`: it
+            waits until every member is new, and mixes no versions of different batches.
+        policy: `automatic` (the default): a version that is ready is published at once. `manual`: by hand.
+        description: What it is for.
     Raises:
         InvalidInputError: a name that does not parse or chooses a version (reference-invalid) or is kept
-            (name-reserved), no member or one given twice (member-repeated).
+            (name-reserved), no member or one given twice (member-repeated), a link that does not parse or is not between
+            members (link-invalid), tag-invalid, tag-reserved.
         NotFoundError: a member does not exist.
     """
     ref = _without_version(name)
@@ -49,65 +78,116 @@ def define_milestone(
     names = [".".join(parse_name(m)) for m in members]
     if not names or len({n.casefold() for n in names}) != len(names):
         raise InvalidInputError("member-repeated", f"Milestone {full_name} needs at least one member, each only once.")
+    for tag in data_tags or ():
+        check_tag(tag)
+    given = None if links is None else [link if isinstance(link, Link) else parse_link(link) for link in links]
 
     def rule(state: State) -> tuple[Milestone, list[Decision]]:
         known = state.get(Milestone, full_name.casefold())
-        value = Milestone(
-            full_name=known.full_name if known else full_name,
-            members=tuple(find_dataset(state, n).full_name for n in names),
-            description=description or (known.description if known else ""),
-            last_version=known.last_version if known else 0,
-            created_at=known.created_at if known else datetime.now(UTC),
+        base = known or Milestone(full_name=full_name, members=(), created_at=datetime.now(UTC))
+        found = tuple(find_dataset(state, n).full_name for n in names)
+        value = replace(
+            base,
+            members=found,
+            data_tags=base.data_tags if data_tags is None else tuple(data_tags),
+            links=_between(base.links if given is None else given, found),
+            advance=advance or base.advance,
+            policy=policy or base.policy,
+            description=base.description if description is None else description,
         )
-        return value, [Decision.put("milestone.define", value)]
+        return value, [] if value == known else [Decision.put("milestone.define", value)]
 
-    return lake.ledger.decide(rule, message=message).result
+    made = lake.ledger.decide(rule, message=message).result
+    return _advance(lake, made.full_name).milestone
 
 
-def publish_milestone(lake: Lake, name: str, *, message: str | None = None, run: str | None = None) -> MilestoneInfo:
-    """Publish the newest published version of every member as the milestone's next version, in one commit.
+def join_milestone(lake: Lake, name: str, dataset: str) -> Standing:
+    """Make a dataset a member of a milestone, from its next version on; one that is a member stays one.
 
-    No data is written: the new version pins what its members published.
+    Raises:
+        NotFoundError: milestone-not-found, dataset-not-found.
+    """
+    ref, full = _without_version(name), ".".join(parse_name(dataset))
 
+    def rule(state: State) -> tuple[str, list[Decision]]:
+        found = find_dataset(state, full).full_name
+        return found, joining(state, f"{ref.namespace}.{ref.name}", found)
+
+    lake.ledger.decide(rule)
+    return _advance(lake, f"{ref.namespace}.{ref.name}")
+
+
+def joining(state: State, reference: str, full_name: str) -> list[Decision]:
+    """Return the decision that makes a dataset a member of a milestone; none when it is one.
+
+    Args:
+        reference: `spring`, or `spring/v2` if that must be its next version.
+    Raises:
+        NotFoundError: milestone-not-found.
+        StateError: its next version has another number (version-mismatch).
+    """
+    ref = parse_milestone_ref(reference)
+    milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
+    awaited = milestone.last_version + 1
+    if "/" in reference and ref.selector != Version(awaited):
+        raise StateError(
+            "version-mismatch",
+            f"The next version of milestone {milestone.full_name} is v{awaited}, not {ref.selector}: nothing was "
+            f"published. See: lakehouse milestone status {milestone.full_name}",
+            milestone=milestone.full_name,
+        )
+    if full_name.casefold() in (m.casefold() for m in milestone.members):
+        return []
+    return [Decision.put("milestone.join", replace(milestone, members=(*milestone.members, full_name)))]
+
+
+def leave_milestone(lake: Lake, name: str, dataset: str) -> Standing:
+    """Take a dataset out of a milestone, from its next version on; published versions keep it.
+
+    Raises:
+        NotFoundError: milestone-not-found.
+        InvalidInputError: it is no member (not-a-member), the only one (member-repeated), or linked (link-invalid).
+    """
+    full = ".".join(parse_name(dataset)).casefold()
+
+    def leave(milestone: Milestone, _: State) -> Milestone:
+        left = tuple(m for m in milestone.members if m.casefold() != full)
+        if len(left) == len(milestone.members):
+            raise InvalidInputError("not-a-member", f"{dataset} is no member of {milestone.full_name}.")
+        if not left:
+            raise InvalidInputError("member-repeated", f"{dataset} is the only member of {milestone.full_name}.")
+        return replace(milestone, members=left, links=_between(milestone.links, left))
+
+    return _advance(lake, _change(lake, name, "milestone.leave", leave).full_name)
+
+
+def publish_milestone(
+    lake: Lake, name: str, *, accept_schema: bool = False, message: str | None = None, run: str | None = None
+) -> MilestoneInfo:
+    """Publish what a milestone's members have published as its next version, in one commit.
+
+    No data is written: the new version pins what its members published. When nothing is new since the last version,
+    that one is returned.
+
+    Args:
+        accept_schema: Also when a member lost columns, or changed types, since the last version.
     Raises:
         InvalidInputError: the name does not parse or chooses a version (reference-invalid).
         NotFoundError: milestone-not-found.
-        StateError: a member was deleted or has no published version yet (milestone-not-ready).
+        StateError: something is missing (milestone-not-ready): a member's version, equal data tags, a link that holds.
     """
     ref = _without_version(name)
-
-    def rule(state: State) -> tuple[MilestoneInfo, list[Decision]]:
-        milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
-        names = [find_name(state, dataset) for dataset in milestone.members]
-        waiting = [name for name in names if _lack(name)]
-        if waiting:
-            raise StateError(
-                "milestone-not-ready",
-                f"Milestone {milestone.full_name} can't be published. " + " ".join(_lack(n) for n in waiting[:10]),
-                milestone=milestone.full_name,
-                waiting=[n.full_name for n in waiting],
-            )
-        chosen = [find_version(state, n, n.last_version) for n in names]
-        for newest in chosen:
-            refuse_expired(state, newest)
-        ready = tuple(_member(v) for v in chosen)
-        tags = {m.data_tag for m in ready}
-        version = MilestoneVersion(
-            full_name=milestone.full_name,
-            number=milestone.last_version + 1,
-            data_tag=next(iter(tags)) if len(tags) == 1 else None,
-            members=ready,
-            published_at=datetime.now(UTC),
-            published_by=lake.actor,
-            message=message or "",
+    full_name = f"{ref.namespace}.{ref.name}"
+    found = _advance(lake, full_name, by_hand=True, accept_schema=accept_schema, message=message, run=run)
+    if found.pending is not None or found.published is None:
+        waiting = found.pending.waiting if found.pending else ()
+        raise StateError(
+            "milestone-not-ready",
+            f"Milestone {found.milestone.full_name} can't be published. " + ". ".join(w.detail for w in waiting[:10]),
+            milestone=found.milestone.full_name,
+            waiting=list(dict.fromkeys(w.dataset for w in waiting)),
         )
-        raised = replace(milestone, last_version=version.number)
-        return _info(state, version), [
-            Decision.put("milestone.publish", version),
-            Decision.put("milestone.publish", raised),
-        ]
-
-    return lake.ledger.decide(rule, run=run, message=message).result
+    return _info(lake.state(), found.published)
 
 
 def show_milestone(lake: Lake, reference: str) -> MilestoneInfo:
@@ -121,9 +201,147 @@ def show_milestone(lake: Lake, reference: str) -> MilestoneInfo:
     return _info(state, find_milestone_version(state, parse_milestone_ref(reference)))
 
 
+def milestone_status(lake: Lake, name: str) -> Standing:
+    """Return where a milestone stands: its newest version, and what the next one waits for and since when.
+
+    Raises:
+        InvalidInputError: the name does not parse or chooses a version (reference-invalid).
+        NotFoundError: milestone-not-found.
+    """
+    ref = _without_version(name)
+    return standing(lake, f"{ref.namespace}.{ref.name}")
+
+
+def milestone_orphans(lake: Lake, name: str) -> list[Orphaned]:
+    """Return samples of the rows that keep the links of a milestone's next version from holding.
+
+    Raises:
+        InvalidInputError: the name does not parse or chooses a version (reference-invalid).
+        NotFoundError: milestone-not-found.
+    """
+    ref, state = _without_version(name), lake.state()
+    return orphans_of(lake, choose(state, find_milestone(state, f"{ref.namespace}.{ref.name}")))
+
+
 def list_milestones(lake: Lake) -> list[Milestone]:
     """Return all milestones by name."""
     return sorted(lake.state().all(Milestone), key=lambda m: m.full_name.casefold())
+
+
+def archive_milestone(lake: Lake, reference: str, *, message: str | None = None) -> MilestoneVersion:
+    """Archive a published milestone version: it can't be read any more, and pins nothing, until it is unarchived.
+
+    Raises:
+        InvalidInputError: no version is named (reference-invalid).
+        NotFoundError: milestone-not-found, milestone-version-not-found.
+        StateError: the milestone is protected (milestone-protected).
+    """
+
+    def archive(state: State, version: MilestoneVersion) -> MilestoneVersion:
+        if find_milestone(state, version.full_name).protected:
+            raise StateError(
+                "milestone-protected",
+                f"{version.full_name} is protected: its versions can't be archived. "
+                f"Lift that first: lakehouse milestone protect {version.full_name} --off",
+            )
+        return replace(version, status="Archived")
+
+    return _restate(lake, reference, "milestone.archive", archive, message)
+
+
+def unarchive_milestone(lake: Lake, reference: str, *, message: str | None = None) -> MilestoneVersion:
+    """Bring back an archived milestone version, as long as no clean-up has given up one of its states.
+
+    Raises:
+        InvalidInputError: no version is named (reference-invalid).
+        NotFoundError: milestone-not-found, milestone-version-not-found; a state of it was cleaned up (version-folded).
+    """
+
+    def unarchive(state: State, version: MilestoneVersion) -> MilestoneVersion:
+        for member in version.members:
+            refuse_condemned(state, member.dataset_id, member.full_name, member.table_version)
+        return replace(version, status="Published")
+
+    return _restate(lake, reference, "milestone.unarchive", unarchive, message)
+
+
+def protect_milestone(lake: Lake, name: str, protected: bool = True) -> Milestone:
+    """Protect the versions of a milestone from being archived, or lift that.
+
+    Raises:
+        NotFoundError: milestone-not-found.
+    """
+    return _change(lake, name, "milestone.protect", lambda milestone, _: replace(milestone, protected=protected))
+
+
+def parse_link(text: str) -> Link:
+    """Read a link: `orders.customer_id -> customers.id`, `items.(order_id, shop) -> orders.(id, shop)`.
+
+    Raises:
+        InvalidInputError: it does not parse (link-invalid).
+    """
+    sides = [_link_side(side.strip()) for side in text.split("->")]
+    if len(sides) != 2 or None in sides:
+        raise InvalidInputError(
+            "link-invalid",
+            f"{text!r} is no link. Write orders.customer_id -> customers.id, or several columns in brackets: "
+            "items.(order_id, shop) -> orders.(id, shop)",
+        )
+    child, parent = (side for side in sides if side is not None)
+    if len(child[1]) != len(parent[1]):
+        raise InvalidInputError("link-invalid", f"{text!r} links {len(child[1])} columns with {len(parent[1])}.")
+    return Link(child=child[0], child_columns=child[1], parent=parent[0], parent_columns=parent[1])
+
+
+def _link_side(text: str) -> tuple[str, tuple[str, ...]] | None:
+    dataset, _, columns = text.rpartition(".(") if text.endswith(")") else text.rpartition(".")
+    names = tuple(c.strip() for c in columns.removesuffix(")").split(","))
+    return (".".join(parse_name(dataset)), names) if dataset and all(names) else None
+
+
+def _between(links: Iterable[Link], members: Sequence[str]) -> tuple[Link, ...]:
+    """Return links with their datasets as the members are spelt."""
+    spelt = {m.casefold(): m for m in members}
+    found = []
+    for link in links:
+        ends = [spelt.get(end.casefold()) for end in (link.child, link.parent)]
+        if ends[0] is None or ends[1] is None:
+            strange = link.child if ends[0] is None else link.parent
+            raise InvalidInputError("link-invalid", f"The link {link} needs {strange}, which is no member.")
+        found.append(replace(link, child=ends[0], parent=ends[1]))
+    return tuple(found)
+
+
+def _change(lake: Lake, name: str, action: str, change: Callable[[Milestone, State], Milestone]) -> Milestone:
+    ref = _without_version(name)
+
+    def rule(state: State) -> tuple[Milestone, list[Decision]]:
+        known = find_milestone(state, f"{ref.namespace}.{ref.name}")
+        value = change(known, state)
+        return value, [] if value == known else [Decision.put(action, value)]
+
+    return lake.ledger.decide(rule).result
+
+
+def _restate(
+    lake: Lake,
+    reference: str,
+    action: str,
+    change: Callable[[State, MilestoneVersion], MilestoneVersion],
+    message: str | None,
+) -> MilestoneVersion:
+    ref = parse_milestone_ref(reference)
+    if not isinstance(ref.selector, Version):
+        raise InvalidInputError("reference-invalid", f"{reference!r} names no version, such as {reference}/v2.")
+
+    def rule(state: State) -> tuple[MilestoneVersion, list[Decision]]:
+        milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
+        found = state.get(MilestoneVersion, f"{milestone.key}/{ref.selector}")
+        version = find_milestone_version(state, ref) if found is None else found
+        value = change(state, version)
+        return value, [] if value == version else [Decision.put(action, value)]
+
+    return lake.ledger.decide(rule, message=message).result
 
 
 def _without_version(name: str) -> MilestoneRef:
@@ -137,23 +355,24 @@ def _without_version(name: str) -> MilestoneRef:
     return ref
 
 
-def _lack(name: Name) -> str:
-    """Return a sentence on what keeps a member from being published, or an empty string."""
-    if name.dataset_id is None:
-        return f"{name.full_name} was deleted: lakehouse dataset undrop {name.full_name}"
-    return "" if name.last_version else f"{name.full_name} has no version: lakehouse publish {name.full_name}"
-
-
-def _member(version: DatasetVersion) -> Member:
-    return Member(
-        dataset_id=version.dataset_id,
-        full_name=version.full_name,
-        table_version=version.table_version,
-        version=version.number,
-        data_tag=version.data_tag,
-    )
-
-
 def _info(state: State, version: MilestoneVersion) -> MilestoneInfo:
-    tag = state.get(DataTag, version.data_tag.casefold()) if version.data_tag else None
+    tag = state.get(DataTag, version.data_tag.casefold())
     return MilestoneInfo(version, tag.attribute if tag else None, tag.color if tag else None)
+
+
+__all__ = [
+    "MilestoneInfo",
+    "archive_milestone",
+    "define_milestone",
+    "join_milestone",
+    "joining",
+    "leave_milestone",
+    "list_milestones",
+    "milestone_orphans",
+    "milestone_status",
+    "parse_link",
+    "protect_milestone",
+    "publish_milestone",
+    "show_milestone",
+    "unarchive_milestone",
+]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from catalog.aggregation import advance_with
 from catalog.check_runs import gate
 from catalog.copies import copied
+from catalog.milestones import joining
 from lakehouse import changes
 from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
 from lakehouse.diff import diff
@@ -39,34 +41,65 @@ def publish(
     message: str | None = None,
     run: str | None = None,
     copy: bool = False,
+    version: int | None = None,
+    milestone: str | None = None,
+    batch: str | None = None,
+    correction: bool = False,
 ) -> DatasetVersion:
     """Make a state of a dataset its next published version: numbered, pinned, never changing.
 
     Before that, the files that the last version did not prove are checked, and the metrics of what changed since
-    are added to its own: the cost follows the change. The version itself is one row in one commit.
+    are added to its own: the cost follows the change. The version itself is one row in one commit. Milestones that
+    waited for it move on afterwards.
 
     Args:
         reference: The dataset (its head), or one of its states: `photos`, `photos@#57`.
         data_tag: DRAFT, REVIEWED, FINAL or your own word.
+        version: The number that it must get; another one is refused.
+        milestone: A milestone that the dataset becomes a member of, if it is none: `spring`, or `spring/v2` if the
+            milestone's next version must be that one.
+        batch: Key of the cycle that it belongs to, such as `2026-W48`.
+        correction: Milestones that wait for all their members take it at once.
         copy: Of an adopted table: copy the state's rows into a table of our own, so that nothing that others do to the
             original breaks the version.
     Raises:
         InvalidInputError: `copy` of a table that is ours anyway (copy-own).
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
-            meanwhile (dataset-replaced), it fails a check of severity `error` (check-failed).
+            meanwhile (dataset-replaced), it or the milestone would get another number (version-mismatch), the state
+            fails a check of severity `error` (check-failed).
         ConflictError: new checks came again and again while it was published (checks-changed).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
+    wish = _Wish(data_tag, message or "", run, version, milestone, batch, correction)
+    made = _published(lake, reference, wish, copy=copy)
+    advance_with(lake, made.full_name, run=run)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a version is published with."""
+
+    data_tag: str
+    message: str
+    run: str | None
+    version: int | None
+    milestone: str | None
+    batch: str | None
+    correction: bool
+
+
+def _published(lake: Lake, reference: str, wish: _Wish, *, copy: bool) -> DatasetVersion:
     tries = 0
     while True:
         snapshot = lake.read(reference)
         origin = snapshot.version.copied_from if snapshot.version else None
         if copy:
-            snapshot, origin = copied(lake, snapshot, run=run)
+            snapshot, origin = copied(lake, snapshot, run=wish.run)
         try:
-            return _publish(lake, snapshot, origin, data_tag, message, run)
+            return _publish(lake, snapshot, origin, wish)
         except ConflictError as error:
             tries += 1
             if error.kind != "checks-changed" or tries >= _CHECK_TRIES:
@@ -81,9 +114,7 @@ def publish(
             raise
 
 
-def _publish(
-    lake: Lake, snapshot: Snapshot, origin: int | None, data_tag: str, message: str | None, run: str | None
-) -> DatasetVersion:
+def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) -> DatasetVersion:
     """Publish an opened state.
 
     Args:
@@ -103,9 +134,16 @@ def _publish(
             raise StateError(
                 "dataset-replaced", f"{full_name} was deleted or made anew while it was published.", dataset=full_name
             )
-        if state.get(Tag, f"{name.series}/{data_tag.casefold()}") is not None:
+        if state.get(Tag, f"{name.series}/{wish.data_tag.casefold()}") is not None:
             raise StateError(
-                "tag-taken", f"{data_tag!r} is a movable tag of {full_name}; tags and data tags share one space."
+                "tag-taken", f"{wish.data_tag!r} is a movable tag of {full_name}; tags and data tags share one space."
+            )
+        if wish.version not in (None, name.last_version + 1):
+            raise StateError(
+                "version-mismatch",
+                f"The next version of {full_name} is v{name.last_version + 1}, not v{wish.version}: nothing was "
+                "published. Leave the number out, or look whether somebody was faster: lakehouse log " + full_name,
+                dataset=full_name,
             )
         refuse_condemned(state, snapshot.dataset.dataset_id, full_name, snapshot.table_version)
         passed.refuse_new(state)
@@ -115,21 +153,24 @@ def _publish(
             dataset_id=snapshot.dataset.dataset_id,
             full_name=full_name,
             table_version=snapshot.table_version,
-            data_tag=_known_case(state, data_tag),
-            message=message or "",
+            data_tag=_known_case(state, wish.data_tag),
+            message=wish.message,
             rows=count,
             files=len(snapshot.file_list),
             bytes=snapshot.file_list.bytes,
             committed_at=snapshot.created_at,
             created_at=datetime.now(UTC),
             created_by=lake.actor,
-            run=run,
+            run=wish.run,
             copied_from=origin,
+            batch=wish.batch,
+            correction=wish.correction,
         )
         raised = replace(name, last_version=version.number)
-        return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised)]
+        joined = joining(state, wish.milestone, full_name) if wish.milestone else []
+        return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised), *joined]
 
-    return lake.ledger.decide(rule, run=run, message=message).result
+    return lake.ledger.decide(rule, run=wish.run, message=wish.message or None).result
 
 
 def set_tag(lake: Lake, reference: str, tag: str) -> Tag:

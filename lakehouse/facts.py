@@ -69,6 +69,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     # The sha256 of data files, as the first deep verification found it.
     "file_hashes": _schema({"dataset_id": _TEXT, "path": _TEXT, "size": _INT, "sha256": _TEXT, "at": _TIME}, {}),
+    # How many rows of a child had no parent, counted at these table versions; `sample` is a JSON list of such keys.
+    "link_proofs": _schema(
+        {"child_id": _TEXT, "child_version": _INT, "child_columns": _TEXT}
+        | {"parent_id": _TEXT, "parent_version": _INT, "parent_columns": _TEXT}
+        | {"rows": _INT, "orphans": _INT, "at": _TIME},
+        {"sample": _TEXT},
+    ),
     # What differs between two published versions (table versions) of one table; the keys lie beside its data.
     "changes": _schema(
         {"dataset_id": _TEXT, "old_version": _INT, "new_version": _INT}

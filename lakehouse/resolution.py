@@ -213,7 +213,7 @@ def find_milestone_version(state: State, ref: MilestoneRef) -> MilestoneVersion:
         have = (
             _have(milestone.last_version)
             if versions
-            else f"none was published yet: lakehouse milestone publish {milestone.full_name}"
+            else f"none was published yet. What it waits for: lakehouse milestone status {milestone.full_name}"
         )
         raise NotFoundError(
             "milestone-version-not-found",

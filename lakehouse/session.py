@@ -7,6 +7,7 @@ statement that DuckDB knows works. A name that is only a column's costs one unus
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakehouse.decisions import DataTag
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StorageError, suggest
 from lakehouse.readers.duck import close, connect, identifier, reading
 from lakehouse.readers.relation import register_table, source_sql
@@ -39,6 +41,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_EACH_DATA_TAG = re.compile(r"/\* each data tag: (?P<part>.*?) \*/")
 _REFUSED = {
     "ATTACH": "other databases can't be attached",
     "DETACH": "other databases can't be attached",
@@ -160,7 +163,15 @@ class Session:
         for read in names_in(text):
             if len(read) == 2 and read[0] == "lake":
                 self._lake_view(read[1])
-        self._view(("lake", name), text)
+        self._view(("lake", name), _EACH_DATA_TAG.sub(self._each_data_tag, text))
+
+    def _each_data_tag(self, marked: re.Match[str]) -> str:
+        """Return a part of a view once for each data tag, whose attribute is a column there."""
+        state = self._system("ledger_state")
+        assert isinstance(state, pa.Table)
+        rows = zip(state.column("entity").to_pylist(), state.column("value").to_pylist(), strict=True)
+        attributes = [json.loads(value)["attribute"] for entity, value in rows if entity == DataTag.ENTITY]
+        return "\n    ".join(marked["part"].replace("{attribute}", name) for name in dict.fromkeys(attributes))
 
     def _view(self, name: Name, source: Snapshot | pa.Table | str) -> None:
         schema = identifier(name[0] if len(name) > 1 else "main")

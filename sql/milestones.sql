@@ -1,15 +1,17 @@
--- milestones: every version of every milestone, one row each; a milestone without a version has one row with nulls.
+-- milestones: every version of every milestone, one row each, and the version that it gets next while it is awaited.
 --
 -- milestone    VARCHAR  full name
--- version      BIGINT   its number: 2 for `spring/v2`
--- status       VARCHAR  Pending, Ready, Published or Archived
--- data_tag     VARCHAR  the data tag that all members share; null when they differ
+-- version      BIGINT   its number: 2 for `spring/v2`; null for a milestone without any version
+-- status       VARCHAR  Pending: something is missing; Ready: somebody publishes it by hand; Published; Archived
+-- data_tag     VARCHAR  the data tag that all members share; null while they differ
 -- attribute    VARCHAR  what the data tag means to consumers (IS_FINAL); null without a shared data tag
 -- color        VARCHAR  its colour; null as above
--- published_at TIMESTAMP WITH TIME ZONE
+-- published_at TIMESTAMP WITH TIME ZONE  null while it is awaited
 -- published_by VARCHAR
 -- message      VARCHAR  the publisher's words; '' when there are none
 -- members      BIGINT   number of datasets
+-- waiting      VARCHAR[]  what is missing, a sentence each; empty when nothing is
+-- since        TIMESTAMP WITH TIME ZONE  when it began to wait; null for a published one
 with milestone as (
     select unnest(from_json(value, '{"full_name": "VARCHAR", "members": ["VARCHAR"]}'))
     from lake.ledger_state
@@ -17,9 +19,10 @@ with milestone as (
 ), version as (
     select unnest(from_json(value, '{
         "full_name": "VARCHAR", "number": "BIGINT", "status": "VARCHAR", "data_tag": "VARCHAR", "members": ["JSON"],
-        "published_at": "TIMESTAMPTZ", "published_by": "VARCHAR", "message": "VARCHAR"}'))
+        "published_at": "TIMESTAMPTZ", "published_by": "VARCHAR", "message": "VARCHAR",
+        "waiting": [{"detail": "VARCHAR"}], "since": "TIMESTAMPTZ"}'))
     from lake.ledger_state
-    where entity = 'milestone_version'
+    where entity in ('milestone_version', 'milestone_pending')
 ), data_tag as (
     select unnest(from_json(value, '{"name": "VARCHAR", "attribute": "VARCHAR", "color": "VARCHAR"}'))
     from lake.ledger_state
@@ -35,7 +38,9 @@ select
     v.published_at,
     v.published_by,
     v.message,
-    coalesce(len(v.members), len(m.members)) as members
+    if(v.published_at is null, len(m.members), len(v.members)) as members,
+    coalesce([w.detail for w in v.waiting], []) as waiting,
+    v.since
 from milestone m
 left join version v on lower(v.full_name) = lower(m.full_name)
 left join data_tag t on lower(t.name) = lower(v.data_tag)

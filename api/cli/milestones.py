@@ -1,22 +1,28 @@
-"""Commands: `lakehouse milestone ...`."""
+"""Commands: `lakehouse milestone ...`: what a milestone is made of, and its versions."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 import catalog
+from api.cli import milestone_versions
 from api.cli.call import call_of
-from api.cli.command import Message, command, commands, open_lake
+from api.cli.command import Message, command, commands, listed, open_lake
 from api.cli.output import Column, note, print_record, print_rows, version, when, words
+from catalog.aggregation import Standing
 from catalog.milestones import MilestoneInfo
 from lakehouse.decisions import Milestone
 
 app = commands()
-milestone = commands("Define, publish, show and list milestones.")
+milestone = commands("Define, publish, show and archive milestones.")
 app.add_typer(milestone, name="milestone")
+milestone_versions.register(milestone)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="[namespace.]name")]
+Member = Annotated[str, typer.Argument(metavar="DATASET", help="[namespace.]dataset")]
 
 
 def _milestone_json(value: Milestone) -> dict[str, Any]:
@@ -24,6 +30,11 @@ def _milestone_json(value: Milestone) -> dict[str, Any]:
         "milestone": value.full_name,
         "latest_version": value.last_version or None,
         "datasets": list(value.members),
+        "data_tags": list(value.data_tags),
+        "links": [str(link) for link in value.links],
+        "advance": value.advance,
+        "policy": value.policy,
+        "protected": value.protected,
         "description": value.description,
         "created_at": value.created_at,
     }
@@ -46,6 +57,7 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
             | {"dataset": m.full_name, "ready": True}
             for m in made.members
         ],
+        "links": [asdict(proof) for proof in made.proofs],
     }
     tagged = (
         f"{made.data_tag} ({words(v for v in (info.attribute, info.color) if v)})" if info.attribute else made.data_tag
@@ -53,7 +65,7 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
     lines = [
         ("milestone", f"{made.full_name}/v{made.number}"),
         ("status", made.status),
-        ("data tag", tagged or "the members' differ"),
+        ("data tag", tagged),
         ("published", f"{when(made.published_at)} by {made.published_by}"),
         ("message", made.message),
     ]
@@ -69,24 +81,131 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
         print_rows(call_of(ctx), record["datasets"], columns, empty="")
 
 
+def standing_json(found: Standing) -> dict[str, Any]:
+    """Return where a milestone stands, as JSON."""
+    pending, published = found.pending, found.published
+    awaited = {w.dataset.casefold() for w in pending.waiting} if pending else set()
+    chosen = {m.full_name.casefold(): m for m in pending.members} if pending else {}
+    return {
+        "milestone": found.milestone.full_name,
+        "latest_version": published.number if published else None,
+        "version": pending.number if pending else published.number if published else None,
+        "status": pending.status if pending else published.status if published else "Pending",
+        "data_tag": pending.data_tag if pending else published.data_tag if published else None,
+        "since": pending.since if pending else None,
+        "datasets": [
+            {
+                "dataset": name,
+                "version": m.version if (m := chosen.get(name.casefold())) else None,
+                "table_version": m.table_version if m else None,
+                "data_tag": m.data_tag if m else None,
+                "ready": m is not None and name.casefold() not in awaited,
+            }
+            for name in (found.milestone.members if pending else ())
+        ],
+        "waiting": [asdict(w) for w in pending.waiting] if pending else [],
+    }
+
+
+def print_standing(ctx: typer.Context, found: Standing) -> None:
+    """Print where a milestone stands: what the next version waits for, one line each."""
+    record = standing_json(found)
+    newest = f"{found.milestone.full_name}/v{found.published.number}" if found.published else "none"
+    state = "nothing new since" if found.pending is None else f"v{found.pending.number} is {found.pending.status}"
+    since = f" since {when(found.pending.since)}" if found.pending else ""
+    lines = [("milestone", found.milestone.full_name), ("published", newest), ("next", state + since)]
+    print_record(call_of(ctx), record, lines)
+    if call_of(ctx).json or found.pending is None:
+        return
+    typer.echo()
+    columns = [
+        Column("dataset"),
+        Column("version", shown=version),
+        Column("data_tag", "data tag"),
+        Column("ready", shown=lambda ready: "yes" if ready else "no"),
+    ]
+    print_rows(call_of(ctx), record["datasets"], columns, empty="")
+    if found.pending.waiting:
+        typer.echo()
+        shown = [Column("since", "waits since", when), Column("detail", "for")]
+        print_rows(call_of(ctx), record["waiting"], shown, empty="")
+    else:
+        note(f"Publish it with: lakehouse milestone publish {found.milestone.full_name}")
+
+
 @command(
     milestone,
     "define",
-    example="milestone define spring vision.photos vision.labels",
-    python='catalog.define_milestone(lake, "spring", ["vision.photos", "vision.labels"])',
+    example="milestone define spring orders customers --data-tag FINAL --link 'orders.customer_id -> customers.id'",
+    python='catalog.define_milestone(lake, "spring", ["orders", "customers"], data_tags=["FINAL"], '
+    'links=["orders.customer_id -> customers.id"])',
 )
 def define(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="[namespace.]name")],
+    name: Name,
     datasets: Annotated[list[str], typer.Argument(metavar="DATASET", help="Its members.")],
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    data_tag: Annotated[
+        str | None, typer.Option(metavar="TAGS", help="Versions with these data tags count, the strongest last.")
+    ] = None,
+    link: Annotated[
+        list[str] | None, typer.Option(metavar="LINK", help="'orders.customer_id -> customers.id'; several times.")
+    ] = None,
+    advance: Annotated[
+        Literal["any", "all"] | None,
+        typer.Option(help="Move on with any new member, or when all are new. [default: any]"),
+    ] = None,
+    policy: Annotated[
+        Literal["automatic", "manual"] | None,
+        typer.Option(help="Publish what is ready at once, or by hand. [default: automatic]"),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     message: Message = None,
 ) -> None:
-    """Define a milestone, or give one other members for its next versions."""
-    made = catalog.define_milestone(open_lake(ctx), name, datasets, description=description, message=message)
-    lines = [("milestone", made.full_name), ("members", words(made.members)), ("description", made.description)]
+    """Define a milestone, or change what its next versions are made of."""
+    lake = open_lake(ctx)
+    made = catalog.define_milestone(
+        lake,
+        name,
+        datasets,
+        data_tags=None if data_tag is None else listed(data_tag),
+        links=link,
+        advance=advance,
+        policy=policy,
+        description=description,
+        message=message,
+    )
+    lines = [
+        ("milestone", made.full_name),
+        ("members", words(made.members)),
+        ("data tags", words(made.data_tags) or "all"),
+        ("links", words(map(str, made.links))),
+        ("moves on", f"with {made.advance} new, {made.policy}"),
+        ("description", made.description),
+    ]
     print_record(call_of(ctx), _milestone_json(made), lines)
-    note(f"Publish it with: lakehouse milestone publish {made.full_name}")
+    note(f"See what it waits for: lakehouse milestone status {made.full_name}")
+
+
+@command(
+    milestone,
+    "join",
+    example="milestone join spring vision.labels",
+    python='catalog.join_milestone(lake, "spring", "vision.labels")',
+)
+def join(ctx: typer.Context, name: Name, dataset: Member) -> None:
+    """Make a dataset a member, from the next version on."""
+    print_standing(ctx, catalog.join_milestone(open_lake(ctx), name, dataset))
+
+
+@command(
+    milestone,
+    "leave",
+    example="milestone leave spring vision.labels",
+    python='catalog.leave_milestone(lake, "spring", "vision.labels")',
+)
+def leave(ctx: typer.Context, name: Name, dataset: Member) -> None:
+    """Take a dataset out, from the next version on; published versions keep it."""
+    print_standing(ctx, catalog.leave_milestone(open_lake(ctx), name, dataset))
 
 
 @command(
@@ -96,10 +215,15 @@ def define(
     python='catalog.publish_milestone(lake, "spring", message="ready for training")',
 )
 def publish_milestone(
-    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], message: Message = None
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    accept_schema: Annotated[
+        bool, typer.Option("--accept-schema", help="Also when a member lost columns, or changed types.")
+    ] = False,
+    message: Message = None,
 ) -> None:
-    """Publish the members' newest versions together, in one commit."""
-    _print_published(ctx, catalog.publish_milestone(open_lake(ctx), name, message=message))
+    """Publish the members' newest versions together, in one commit, if nothing is missing."""
+    _print_published(ctx, catalog.publish_milestone(open_lake(ctx), name, accept_schema=accept_schema, message=message))
 
 
 @command(milestone, "show", example="milestone show spring/v2", python='catalog.show_milestone(lake, "spring/v2")')
@@ -111,6 +235,12 @@ def show(
     _print_published(ctx, catalog.show_milestone(open_lake(ctx), name))
 
 
+@command(milestone, "status", example="milestone status spring", python='catalog.milestone_status(lake, "spring")')
+def status(ctx: typer.Context, name: Name) -> None:
+    """Show what the next version waits for, and since when."""
+    print_standing(ctx, catalog.milestone_status(open_lake(ctx), name))
+
+
 @command(milestone, "list", example="milestone list", python="catalog.list_milestones(lake)")
 def list_milestones(ctx: typer.Context) -> None:
     """List the milestones."""
@@ -119,6 +249,8 @@ def list_milestones(ctx: typer.Context) -> None:
         Column("milestone"),
         Column("latest_version", "latest", version),
         Column("datasets", shown=words),
+        Column("data_tags", "data tags", words),
+        Column("policy"),
         Column("created_at", "created", when),
         Column("description"),
     ]

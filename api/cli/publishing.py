@@ -26,6 +26,7 @@ from api.cli.output import (
 from catalog.versions import DEFAULT_DATA_TAG
 from lakehouse.decisions import NamedSnapshot
 from lakehouse.errors import NotFoundError
+from lakehouse.lake import Lake
 from lakehouse.references import parse_name
 
 app = commands()
@@ -52,10 +53,31 @@ def publish(
     copy: Annotated[
         bool, typer.Option("--copy", help="Of an adopted table: keep a copy of our own, which others can't clean up.")
     ] = False,
+    number_: Annotated[
+        int | None, typer.Option("--version", metavar="N", help="The number that it must get; else it is refused.")
+    ] = None,
+    milestone: Annotated[
+        str | None, typer.Option(metavar="NAME[/vN]", help="Make the dataset a member of this milestone.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(metavar="KEY", help="The cycle that it belongs to: 2026-W48.")] = None,
+    correction: Annotated[
+        bool, typer.Option("--correction", help="Milestones that wait for all members take it at once.")
+    ] = False,
     message: Message = None,
 ) -> None:
     """Publish a state as the dataset's next version: numbered, pinned."""
-    made = catalog.publish(open_lake(ctx), dataset, data_tag=data_tag, message=message, copy=copy)
+    lake = open_lake(ctx)
+    made = catalog.publish(
+        lake,
+        dataset,
+        data_tag=data_tag,
+        message=message,
+        copy=copy,
+        version=number_,
+        milestone=milestone,
+        batch=batch,
+        correction=correction,
+    )
     record = {
         "dataset": made.full_name,
         "version": made.number,
@@ -74,6 +96,40 @@ def publish(
         ("size", f"{size(made.bytes)} in {plural(made.files, 'file')}"),
     ]
     print_record(call_of(ctx), record, lines)
+    _note_milestones(lake, made.full_name)
+
+
+@command(
+    app,
+    "promote",
+    example="promote vision.photos@v3 FINAL",
+    python='catalog.promote(lake, "vision.photos@v3", "FINAL")',
+)
+def promote(
+    ctx: typer.Context,
+    reference: Annotated[str, typer.Argument(metavar="REF", help="A published version: photos@v3, photos@latest.")],
+    data_tag: Annotated[str, typer.Argument(metavar="TAG", help="DRAFT, REVIEWED, FINAL, or a word of yours.")],
+    message: Message = None,
+) -> None:
+    """Give a published version another data tag; no row is written."""
+    lake = open_lake(ctx)
+    made = catalog.promote(lake, reference, data_tag, message=message)
+    record = {"dataset": made.full_name, "version": made.number, "data_tag": made.data_tag}
+    print_record(call_of(ctx), record, [("promoted", f"{made.full_name}@v{made.number} is {made.data_tag}")])
+    _note_milestones(lake, made.full_name)
+
+
+def _note_milestones(lake: Lake, full_name: str) -> None:
+    """Say on stderr where the milestones of a dataset stand now."""
+    for milestone in catalog.show_dataset(lake, full_name).milestones:
+        found = catalog.milestone_status(lake, milestone)
+        if found.pending is None and found.published is not None:
+            note(f"Milestone {milestone}: v{found.published.number} is published.")
+        elif found.pending is not None:
+            waits = found.pending.waiting
+            more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+            said = f"waits: {waits[0].detail}{more}" if waits else f"is ready: lakehouse milestone publish {milestone}"
+            note(f"Milestone {milestone}: v{found.pending.number} {said}")
 
 
 # -- tags -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ values of rows: those must stay erasable.
 
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
-from lakehouse.decisions.milestones import Milestone, MilestoneVersion
+from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
 from lakehouse.decisions.value import Decision, Value
 
@@ -23,12 +23,16 @@ __all__ = [
     "Format",
     "Hold",
     "Lease",
+    "Link",
     "Member",
     "Milestone",
     "MilestoneVersion",
     "Name",
     "NamedSnapshot",
+    "PendingVersion",
+    "Proof",
     "Tag",
     "Value",
+    "Waiting",
     "system_dataset",
 ]

@@ -103,6 +103,10 @@ class DatasetVersion(Value):
     """When it was given up by an explicit `expire`: it then pins nothing, and its number stays used."""
     copied_from: int | None = None
     """Table version of the adopted table that `table_version` is a copy of; None: no copy."""
+    batch: str | None = None
+    """Key of the cycle that it belongs to, such as `2026-W48`: a milestone that waits for all members mixes none."""
+    correction: bool = False
+    """Whether it corrects the version before: a milestone that waits for all members then takes it at once."""
 
     @property
     def key(self) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pytest
 
 import catalog
-from lakehouse.decisions import Decision, MilestoneVersion
+from lakehouse.decisions import MilestoneVersion
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, connect
 from lakehouse.tables import Table
@@ -27,7 +25,7 @@ def test_publish(root_uri: str) -> None:
     """On every backend a milestone version pins what its members had published, in one commit, for ever."""
     lake = make_lake(root_uri)
     tables = [make_table(lake, name, SCHEMA) for name in ("a", "ns.b")]
-    catalog.define_milestone(lake, "spring", ["a", "ns.b"], description="both")
+    catalog.define_milestone(lake, "spring", ["a", "ns.b"], policy="manual", description="both")
     for table in tables:
         table.append(pa.table({"id": [1]}))
         catalog.publish(lake, table.name, data_tag="FINAL")
@@ -43,11 +41,15 @@ def test_publish(root_uri: str) -> None:
     for table in tables:
         table.append(pa.table({"id": [2]}))
     catalog.publish(lake, "a")
-    assert catalog.publish_milestone(lake, "SPRING").version.data_tag is None
+    with pytest.raises(StateError, match=r"main\.a@v2 is DRAFT, ns\.b@v1 is FINAL") as caught:
+        catalog.publish_milestone(lake, "SPRING")
+    assert (caught.value.kind, caught.value.context["waiting"]) == ("milestone-not-ready", ["main.a"])
+    catalog.publish(lake, "ns.b")
+    assert catalog.publish_milestone(lake, "SPRING").version.data_tag == "DRAFT"
     other = connect(root_uri)
     assert other.read("a@spring/v1").num_rows == other.read("ns.b@main.spring/v1").num_rows == 1
     assert other.read("a@spring/latest").num_rows == 2
-    assert other.read("ns.b@main.spring/v2").num_rows == 1
+    assert other.read("ns.b@main.spring/v2").num_rows == 2
     assert other.read("a@spring/FINAL").num_rows == 1
     bundle = other.milestone("spring/v1")
     assert list(bundle.datasets) == ["main.a", "ns.b"]
@@ -82,19 +84,14 @@ def test_a_version_is_not_chosen_in_advance(photos: Table, lake: Lake, name: str
     assert lake.state().seq == before
 
 
-def archive(lake: Lake, version: MilestoneVersion) -> None:
-    """Archive a milestone version."""
-    lake.ledger.decide(lambda _: (None, [Decision.put("milestone.archive", replace(version, status="Archived"))]))
-
-
 def test_archived_versions_are_not_read(photos: Table, lake: Lake) -> None:
     """An archived version is refused by its number; `latest` and a data tag mean the newest that is not archived."""
-    catalog.publish(lake, "photos")
     catalog.define_milestone(lake, "m", ["photos"])
-    first, second = (catalog.publish_milestone(lake, "m").version for _ in range(2))
-    archive(lake, second)
+    for _ in range(2):
+        catalog.publish(lake, "photos")
+    catalog.archive_milestone(lake, "m/v2")
     assert lake.milestone("m").version.number == catalog.show_milestone(lake, "m/DRAFT").version.number == 1
-    archive(lake, first)
+    catalog.archive_milestone(lake, "m/v1")
     for refused in (
         lambda: lake.read("photos@m/v2"),
         lambda: lake.milestone("m"),

@@ -109,7 +109,7 @@ def test_pins_win(six: Table, lake: Lake) -> None:
     catalog.set_tag(lake, "photos@v1", "prod")
     lake.snapshot("s", ["photos@v3"])
     lake.snapshot("over", ["photos@v4"], expires="30m")
-    catalog.define_milestone(lake, "spring", ["photos"])
+    catalog.define_milestone(lake, "spring", ["photos"], policy="manual")
     catalog.publish_milestone(lake, "spring")
     with lake.lease("photos@v2") as leased:
         found = catalog.expire(lake, "photos", keep_for="0")
@@ -185,7 +185,7 @@ def test_a_pin_that_comes_first_wins(six: Table, lake: Lake, monkeypatch: pytest
     """What is pinned between the look and the decision does not expire."""
     decide, other = lake.ledger.decide, connect(lake.root)
     if way == "milestone":
-        catalog.define_milestone(lake, "spring", ["photos"])
+        catalog.define_milestone(lake, "spring", ["photos"], policy="manual")
 
     def late(*args: object, **kwargs: object) -> object:
         if way == "tag":

@@ -131,7 +131,7 @@ def storm(server: S3Server, uri: str, photos: Path, monkeypatch: pytest.MonkeyPa
     make_table(lake, "t", SCHEMA, key=["id"])
     lake.table("t").append(rows((-1, "first", 0.0)))
     catalog.publish(lake, "t")
-    catalog.define_milestone(lake, "m", ["t"])
+    catalog.define_milestone(lake, "m", ["t"], policy="manual")
     told = Told(added={-1})
     with FaultyProxy(server.endpoint, Weather(seed, 0.04)) as proxy, through(proxy, server, monkeypatch):
         lake = told.call(lambda: connect(uri)) or connect(uri)

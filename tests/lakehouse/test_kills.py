@@ -40,7 +40,7 @@ def kill_often(root: str, kind: str, seed: int, count: int, folder: Path) -> Kil
     for name in ("t", "u"):
         make_table(lake, name, SCHEMA, key=["id"])
         catalog.publish(lake, name)
-    catalog.define_milestone(lake, "m", ["t", "u"])
+    catalog.define_milestone(lake, "m", ["t", "u"], policy="manual")
     tables = Tables(root, killer.draw, versions={"t": [{}], "u": [{}]})
     for _ in range(count):
         tables.follow(killer.kill())

@@ -72,7 +72,7 @@ def readable(lake: Lake) -> list[tuple[Any, ...]]:
 
 def test_all_is_well(lake: Lake) -> None:
     """Every pinned state is looked at and each file once, or the states that are named; a state pinned twice is one."""
-    catalog.define_milestone(lake, "m", ["t"])
+    catalog.define_milestone(lake, "m", ["t"], policy="manual")
     catalog.publish_milestone(lake, "m")
     lake.snapshot("s", ["t@v1"])
     lake.table("t").append(pa.table({"id": [9]}))

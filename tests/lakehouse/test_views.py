@@ -27,7 +27,12 @@ COLUMNS = {
     "latest_version created_at deleted_at",
     "versions": "dataset version table_version data_tag tags rows files bytes message created_at created_by run dataset_id "
     "expired_at",
-    "milestones": "milestone version status data_tag attribute color published_at published_by message members",
+    "milestones": "milestone version status data_tag attribute color published_at published_by message members waiting "
+    "since",
+    "milestone": "Milestone_ID Milestone_Name Version_Number Attribute Color Publish_Date Status IS_DRAFT IS_REVIEWED "
+    "IS_FINAL",
+    "milestone_dataset": "Milestone_ID Dataset_Name Dataset_Version Data_Tag Ready_Flag",
+    "data_tag_map": "Data_Tag Milestone_Attribute Color",
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
     "holds": "dataset dataset_id reason created_at created_by",
@@ -50,7 +55,9 @@ TYPES = {
     **dict.fromkeys(("version", "table_version", "rows", "files", "bytes", "milestone_version", "line"), "BIGINT"),
     **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
-    **dict.fromkeys(("key_columns", "tags"), "VARCHAR[]"),
+    **dict.fromkeys(("key_columns", "tags", "waiting"), "VARCHAR[]"),
+    **dict.fromkeys(("since", "Publish_Date"), "TIMESTAMP WITH TIME ZONE"),
+    **dict.fromkeys(("Version_Number", "Dataset_Version"), "BIGINT"),
     "ready": "BOOLEAN",
     "deep": "BOOLEAN",
     "readable.pinned_by": "VARCHAR[]",

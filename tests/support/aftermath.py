@@ -67,7 +67,9 @@ class Tables:
     def _apply(self, one: Said) -> None:
         given = one.given
         if one.what == "milestone":
-            self.milestones.append({name: len(known) for name, known in self.versions.items()})
+            members = {name: len(known) for name, known in self.versions.items()}
+            if self.milestones[-1:] != [members]:  # without anything new the last one is told again
+                self.milestones.append(members)
             assert one.result in (None, len(self.milestones))
             return
         if one.what == "snapshot":

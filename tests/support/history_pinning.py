@@ -132,12 +132,16 @@ class Pinning(Writing):
             published[at].readable = published[at].pins = False
             refused("milestone-archived", lambda: self.lake.read(f"a@m/v{at + 1}"))
             return
-        newest = {name: self.model.newest(name) for name in NAMES}
-        if None in self.model.names.values() or None in newest.values():
+        newest = [self.model.newest(name) for name in NAMES]
+        found = [p for p in newest if p is not None]
+        if None in self.model.names.values() or None in newest or len({p.data_tag for p in found}) > 1:
             refused("milestone-not-ready", lambda: catalog.publish_milestone(self.lake, "m"))
+            self.done["milestone refused"] += 1
             return
         made = catalog.publish_milestone(self.lake, "m")
-        published.append(Bundle({name: (p.line, p.version) for name, p in newest.items() if p}))
+        if not published or not published[-1].readable or self.model.milestone_of != found:
+            published.append(Bundle({name: (p.line, p.version) for name, p in zip(NAMES, found, strict=True)}))
+            self.model.milestone_of = found
         assert made.version.number == len(published)
         self.done["milestone"] += 1
 

@@ -48,7 +48,7 @@ class Writing(Checks, RuleBasedStateMachine):
             self.append(name, [("x", 0.5), (None, 2.0), ("y", None)])
             catalog.publish(self.lake, name, data_tag="FINAL")
             self.model.published[name].append(Published(line, line.head, "FINAL"))
-        catalog.define_milestone(self.lake, "m", NAMES)
+        catalog.define_milestone(self.lake, "m", NAMES, policy="manual")
 
     def _create(self, name: str) -> Line:
         dataset = catalog.create_dataset(self.lake, name, arrow(FIRST, []).schema, key=["id"])

@@ -134,6 +134,8 @@ class Model:
     tags: dict[tuple[str, str], int] = field(default_factory=dict)
     """Movable tags: {(name, tag): number}."""
     milestone: list[Bundle] = field(default_factory=list)
+    milestone_of: list[Published] = field(default_factory=list)
+    """What the last version of the milestone was made of."""
     """Its versions, from 1."""
     snapshots: dict[str, Bundle] = field(default_factory=dict)
     leases: list[Bundle] = field(default_factory=list)

@@ -238,27 +238,6 @@ def test_snapshots(cli: Typed) -> None:
     assert cli("snapshot", "delete", "run-1").code == 3
 
 
-def test_milestones(cli: Typed) -> None:
-    """A milestone is defined, published, shown, listed, and read through."""
-    cli.ok("milestone", "define", "spring", "pets", "vision.tiles", "--description", "for training")
-    made = cli.json("milestone", "publish", "spring", "-m", "go")
-    assert (made["milestone"], made["version"], made["status"], made["attribute"]) == (
-        "main.spring",
-        1,
-        "Published",
-        None,
-    )
-    assert [(d["dataset"], d["version"], d["ready"]) for d in made["datasets"]] == [
-        ("main.pets", 1, True),
-        ("vision.tiles", 1, True),
-    ]
-    assert cli.json("milestone", "show", "spring/v1") == made
-    assert [m["latest_version"] for m in cli.json("milestone", "list")] == [1]
-    assert cli.json("show", "pets@spring/v1")["rows"] == 3
-    assert cli.json("sql", "select count(*) as n from pets", "--milestone", "spring/v1") == [{"n": 3}]
-    assert "vision.tiles  v1" in cli.ok("milestone", "show", "spring").stdout
-
-
 def test_assets(cli: Typed, folder: Path, tmp_path: Path) -> None:
     """An asset is found by path, id and sha256, and its bytes come back as they were taken."""
     (row,) = cli.json("asset", "show", "vision.tiles@v1", "train/10.png")
@@ -356,8 +335,13 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "milestone publish": ["milestone", "publish", "spring"],
     "milestone show": ["milestone", "show", "spring"],
     "milestone list": ["milestone", "list"],
+    "milestone status": ["milestone", "status", "spring"],
+    "milestone compare": ["milestone", "compare", "spring/v1", "spring/v1"],
+    "milestone watch": ["milestone", "watch", "--once"],
+    "data-tag list": ["data-tag", "list"],
     "optimize": ["optimize", "pets"],
     "publish": ["publish", "pets"],
+    "promote": ["promote", "pets@v2", "REVIEWED"],
     "run features": ["run", "features", "vision.tiles", "--workers", "1"],
     "lineage": ["lineage", "vision.tiles_features"],
     "export": ["export", "pets", "-o", "{tiles}/../out"],

@@ -24,7 +24,10 @@ NEEDED = """
     init, demo, doctor, status, dataset create, dataset list, dataset show, dataset delete, dataset undrop, ingest,
     delete, log, show, head, diff, publish, tag set, tag list, tag remove, snapshot create, snapshot list,
     restore, expire, hold set, hold list, hold release,
-    snapshot delete, milestone define, milestone show, milestone list, milestone publish, sql, run features, lineage,
+    snapshot delete, milestone define, milestone show, milestone list, milestone publish, milestone status,
+    milestone join, milestone leave, milestone archive, milestone unarchive, milestone protect, milestone compare,
+    milestone rollback, milestone orphans, milestone watch, promote,
+    data-tag set, data-tag list, data-tag remove, sql, run features, lineage,
     asset show, asset get, export, optimize, vacuum, verify,
     check add, check load, check remove, check list, check run, check results, stats
 """

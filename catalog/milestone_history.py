@@ -1,0 +1,80 @@
+"""What changed between two versions of a milestone, and back to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse.decisions import Member
+from lakehouse.diff import Diff
+from lakehouse.lake import Lake
+from lakehouse.references import parse_milestone_ref
+from lakehouse.resolution import find_milestone_version
+from lakehouse.restoring import restore
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """What became of one member between two versions of a milestone."""
+
+    dataset: str
+    """Full name."""
+    old: Member | None
+    """None: it came."""
+    new: Member | None
+    """None: it left."""
+    diff: Diff | None
+    """What differs between the two states; None when they are one state, or one is missing."""
+
+
+def compare_milestones(lake: Lake, old: str, new: str) -> list[MemberChange]:
+    """Compare two versions of a milestone, or of two, member by member.
+
+    Members are compared lazily: rows are counted when a diff is asked for its counts.
+
+    Args:
+        old, new: `spring/v1`, `spring/v2`, `spring/FINAL`.
+    Raises:
+        NotFoundError: milestone-not-found, milestone-version-not-found.
+        StateError: milestone-archived.
+    """
+    state = lake.state()
+    before, after = (find_milestone_version(state, parse_milestone_ref(reference)) for reference in (old, new))
+    left = {m.full_name.casefold(): m for m in before.members}
+    right = {m.full_name.casefold(): m for m in after.members}
+    found = []
+    for key in [*right, *(key for key in left if key not in right)]:
+        mine, theirs = left.get(key), right.get(key)
+        diff = None
+        if mine and theirs and (mine.dataset_id, mine.table_version) != (theirs.dataset_id, theirs.table_version):
+            selectors = (f"{v.full_name}/v{v.number}" for v in (before, after))
+            diff = lake.diff(*(f"{m.full_name}@{s}" for m, s in zip((mine, theirs), selectors, strict=True)))
+        name = theirs or mine
+        assert name is not None
+        found.append(MemberChange(name.full_name, mine, theirs, diff))
+    return found
+
+
+def roll_back_milestone(lake: Lake, reference: str, *, message: str | None = None) -> dict[str, int]:
+    """Bring all members back to what a milestone version pins: a new commit each, nothing is lost.
+
+    The members are restored one after the other; who is interrupted runs it again. Nothing is published.
+
+    Args:
+        reference: `spring/v1`.
+    Returns:
+        The table version of each member's head afterwards, by full name.
+    Raises:
+        NotFoundError: milestone-not-found, milestone-version-not-found, or a member was deleted (dataset-deleted).
+        StateError: milestone-archived.
+    """
+    version = find_milestone_version(lake.state(), parse_milestone_ref(reference))
+    said = message or f"rolled back to {version.full_name}/v{version.number}"
+    return {
+        member.full_name: restore(
+            lake, member.full_name, f"{member.full_name}@{version.full_name}/v{version.number}", message=said
+        ).table_version
+        for member in version.members
+    }
+
+
+__all__ = ["MemberChange", "compare_milestones", "roll_back_milestone"]

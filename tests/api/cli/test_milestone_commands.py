@@ -1,0 +1,132 @@
+"""The commands of `lakehouse milestone`, `promote` and `data-tag`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Typed
+
+
+@pytest.fixture
+def spring(cli: Typed) -> Typed:
+    """A milestone of two datasets whose data tags differ."""
+    cli.ok("milestone", "define", "spring", "pets", "vision.tiles", "--description", "for training")
+    return cli
+
+
+def test_status_and_promotion(spring: Typed) -> None:
+    """A milestone says what it waits for and what to type; promoted, it is published, shown, listed, read through."""
+    waits = spring.json("milestone", "status", "spring")
+    assert (waits["version"], waits["status"], waits["latest_version"]) == (1, "Pending", None)
+    assert [(d["dataset"], d["ready"]) for d in waits["datasets"]] == [("main.pets", True), ("vision.tiles", False)]
+    assert [(w["kind"], w["dataset"]) for w in waits["waiting"]] == [("tags-differ", "vision.tiles")]
+    said = spring.ok("milestone", "status", "spring").stdout
+    assert "vision.tiles@v1 is DRAFT, main.pets@v1 is FINAL: lakehouse promote vision.tiles@v1 FINAL" in said
+    assert spring("milestone", "publish", "spring").code == 5
+    promoted = spring.ok("promote", "vision.tiles@v1", "FINAL")
+    assert "vision.tiles@v1 is FINAL" in promoted.stdout
+    assert "Milestone main.spring: v1 is published." in promoted.stderr
+    made = spring.json("milestone", "show", "spring/v1")
+    assert (made["milestone"], made["version"], made["status"], made["attribute"]) == (
+        "main.spring",
+        1,
+        "Published",
+        "IS_FINAL",
+    )
+    assert [(d["dataset"], d["version"], d["ready"]) for d in made["datasets"]] == [
+        ("main.pets", 1, True),
+        ("vision.tiles", 1, True),
+    ]
+    assert spring.json("milestone", "publish", "spring") == made  # nothing is new
+    assert [m["latest_version"] for m in spring.json("milestone", "list")] == [1]
+    assert spring.json("show", "pets@spring/v1")["rows"] == 3
+    assert spring.json("sql", "select count(*) as n from pets", "--milestone", "spring/v1") == [{"n": 3}]
+    assert "vision.tiles  v1" in spring.ok("milestone", "show", "spring").stdout
+    assert spring.json("milestone", "status", "spring")["waiting"] == []
+
+
+def test_publish_says_where_milestones_stand(spring: Typed) -> None:
+    """After a publication each milestone of the dataset is told: what it waits for, or what was published."""
+    assert "v1 waits: " in spring.ok("publish", "pets", "--data-tag", "FINAL").stderr
+    assert "v1 is published" in spring.ok("publish", "vision.tiles", "--data-tag", "FINAL").stderr
+    refused = spring("publish", "pets", "--version", "9")
+    assert refused.code == 5
+    assert "The next version of main.pets is v3, not v9" in refused.stderr
+    assert spring.ok("publish", "pets", "--version", "3", "--batch", "W48", "--correction").code == 0
+
+
+def test_membership(spring: Typed) -> None:
+    """Datasets join and leave, also by publishing."""
+    spring.ok("milestone", "define", "autumn", "pets", "--policy", "manual", "--advance", "all", "--data-tag", "FINAL")
+    assert "is ready" in spring.ok("publish", "pets", "--data-tag", "FINAL").stderr
+    spring.ok("publish", "vision.tiles", "--data-tag", "FINAL", "--milestone", "autumn/v1")
+    assert [d["dataset"] for d in spring.json("milestone", "status", "autumn")["datasets"]] == [
+        "main.pets",
+        "vision.tiles",
+    ]
+    assert "Publish it with: lakehouse milestone publish" in spring.ok("milestone", "status", "autumn").stderr
+    spring.ok("milestone", "leave", "autumn", "pets")
+    spring.ok("milestone", "join", "autumn", "pets")
+    assert spring.json("milestone", "publish", "autumn")["version"] == 1
+    assert spring("milestone", "leave", "autumn", "nothing").code == 2
+
+
+def test_versions(spring: Typed) -> None:
+    """Versions are compared, archived, brought back, protected, and gone back to."""
+    spring.ok("promote", "vision.tiles@v1", "FINAL")
+    spring.ok("publish", "pets", "--data-tag", "FINAL")
+    changed = spring.json("milestone", "compare", "spring/v1", "spring/v2")[0]
+    assert (changed["old_version"], changed["new_version"], changed["change"]) == (1, 2, "changed")
+    assert changed["rows"] == {"added": 1, "removed": 0, "changed": 1}
+    assert "changed" in spring.ok("milestone", "compare", "spring/v1", "spring/v2").stdout
+    assert "would archive" in spring.ok("milestone", "archive", "spring/v1").stdout
+    assert spring.json("milestone", "archive", "spring/v1", "--yes")["status"] == "Archived"
+    assert spring("show", "pets@spring/v1").code == 5
+    assert spring.json("milestone", "unarchive", "spring/v1")["status"] == "Published"
+    spring.ok("milestone", "protect", "spring")
+    assert spring("milestone", "archive", "spring/v1", "--yes").code == 5
+    assert spring.json("milestone", "protect", "spring", "--off")["protected"] is False
+    assert "would restore" in spring.ok("milestone", "rollback", "spring/v1").stdout
+    assert [r["dataset"] for r in spring.json("milestone", "rollback", "spring/v1", "--yes")] == [
+        "main.pets",
+        "vision.tiles",
+    ]
+    assert spring.json("show", "pets")["rows"] == 3
+
+
+def test_links(cli: Typed, tmp_path: Path) -> None:
+    """A link that does not hold is told with a sample of its keys; one that holds is shown as proven."""
+    (tmp_path / "homes.csv").write_text("pet,street\n1,a\n77,b\n")
+    cli.ok("ingest", tmp_path / "homes.csv", "--dataset", "homes")
+    cli.ok("publish", "homes", "--data-tag", "FINAL")
+    cli.ok("milestone", "define", "m", "pets", "homes", "--link", "homes.pet -> pets.id", "--policy", "manual")
+    [found] = cli.json("milestone", "orphans", "m")
+    assert (found["orphans"], found["sample"]) == (1, [{"pet": 77, "rows": 1}])
+    assert "77" in cli.ok("milestone", "orphans", "m").stdout
+    cli.ok("delete", "homes", "--where", "pet = 77", "--yes")
+    cli.ok("publish", "homes", "--data-tag", "FINAL")
+    assert "All links hold" in cli.ok("milestone", "orphans", "m").stderr
+    [proof] = cli.json("milestone", "publish", "m")["links"]
+    assert (proof["link"], proof["child_version"]) == ("main.homes(pet) -> main.pets(id)", 2)
+    assert cli("milestone", "define", "m", "pets", "homes", "--link", "homes.pet = pets.id").code == 2
+
+
+def test_watch(spring: Typed) -> None:
+    """`watch --once` brings all milestones as far as they can go, and says where they stand."""
+    assert spring.json("milestone", "watch", "--once")[0]["status"] == "Pending"
+    assert spring.json("milestone", "watch", "spring", "--once")[0]["waiting"] == 1
+    assert spring("milestone", "watch", "nothing", "--once").code == 3
+
+
+def test_data_tags(cli: Typed) -> None:
+    """Data tags are mapped, listed and forgotten; the columns of Milestone follow."""
+    cli.ok("data-tag", "set", "GOLD", "IS_GOLD", "Yellow")
+    assert [t["name"] for t in cli.json("data-tag", "list")] == ["DRAFT", "REVIEWED", "FINAL", "GOLD"]
+    cli.ok("milestone", "define", "m", "pets")
+    assert "IS_GOLD" in cli.json("sql", "from Milestone")[0]
+    assert "would remove" in cli.ok("data-tag", "remove", "GOLD").stdout
+    cli.ok("data-tag", "remove", "GOLD", "--yes")
+    assert cli("data-tag", "remove", "GOLD").code == 3
+    assert cli("data-tag", "set", "GOLD", "not a column", "Red").code == 2

@@ -7,9 +7,13 @@ catalog.publish(lake, "vision.photos", data_tag="FINAL")
 
 from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
+from catalog.check_runs import run_checks
+from catalog.check_store import CheckResult
+from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
 from catalog.cleanup import CleanUp, vacuum
 from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.drift import ColumnDrift, drift
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
@@ -31,36 +35,45 @@ from catalog.notifications import Delivery, list_deliveries, list_subscriptions,
 from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
+from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
 
 __all__ = [
     "Check",
+    "CheckResult",
     "CleanUp",
+    "ColumnDrift",
+    "ColumnStats",
     "Delivery",
     "Edge",
     "Expiry",
     "KeptVersion",
+    "Loaded",
     "MemberChange",
     "Problem",
     "Run",
     "Standing",
     "Status",
     "VerifyReport",
+    "add_check",
     "adopt_dataset",
     "aggregate",
     "archive_milestone",
+    "check_results",
     "compare_milestones",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
     "doctor",
+    "drift",
     "expire",
     "find_assets",
     "join_milestone",
     "leave_milestone",
     "lineage",
+    "list_checks",
     "list_data_tags",
     "list_datasets",
     "list_deliveries",
@@ -70,6 +83,7 @@ __all__ = [
     "list_subscriptions",
     "list_tags",
     "list_versions",
+    "load_checks",
     "milestone_orphans",
     "milestone_status",
     "notify",
@@ -80,16 +94,19 @@ __all__ = [
     "publish_milestone",
     "read_asset",
     "release_hold",
+    "remove_check",
     "remove_data_tag",
     "remove_tag",
     "restore",
     "roll_back_milestone",
+    "run_checks",
     "set_data_tag",
     "set_hold",
     "set_tag",
     "show_dataset",
     "show_milestone",
     "start_run",
+    "statistics",
     "status",
     "subscribe",
     "unarchive_milestone",

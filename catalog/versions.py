@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from catalog.aggregation import advance_with
+from catalog.check_runs import gate
 from catalog.copies import copied
 from catalog.milestones import joining
 from lakehouse import changes
 from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
 from lakehouse.diff import diff
-from lakehouse.errors import AccessDeniedError, LakeError, NotFoundError, StateError, StorageError
+from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_DATA_TAG = "DRAFT"
 _COPY_TRIES = 5
+_CHECK_TRIES = 5
 _STORE_FAILED = ("storage-unavailable", "storage-full", "bucket-not-found")
 
 
@@ -64,7 +66,9 @@ def publish(
         InvalidInputError: `copy` of a table that is ours anyway (copy-own).
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
-            meanwhile (dataset-replaced), it or the milestone would get another number (version-mismatch).
+            meanwhile (dataset-replaced), it or the milestone would get another number (version-mismatch), the state
+            fails a check of severity `error` (check-failed).
+        ConflictError: new checks came again and again while it was published (checks-changed).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
@@ -96,6 +100,10 @@ def _published(lake: Lake, reference: str, wish: _Wish, *, copy: bool) -> Datase
             snapshot, origin = copied(lake, snapshot, run=wish.run)
         try:
             return _publish(lake, snapshot, origin, wish)
+        except ConflictError as error:
+            tries += 1
+            if error.kind != "checks-changed" or tries >= _CHECK_TRIES:
+                raise
         except (NotFoundError, StorageError):
             # A clean-up may be faster than a publication: of a fresh copy there is another one, of other states not.
             tries += 1
@@ -114,6 +122,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
     """
     previous = _newest(lake, snapshot.dataset)
     prove_files(snapshot, set() if previous is None else set(previous.file_list.table.column("path").to_pylist()))
+    passed = gate(lake, snapshot)
     _store_metrics(lake, snapshot, previous)
     _store_changes(lake, snapshot, previous)
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
@@ -137,6 +146,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
                 dataset=full_name,
             )
         refuse_condemned(state, snapshot.dataset.dataset_id, full_name, snapshot.table_version)
+        passed.refuse_new(state)
         version = DatasetVersion(
             series=name.series,
             number=name.last_version + 1,

@@ -86,6 +86,23 @@ SCHEMAS: dict[str, pa.Schema] = {
         | {"rows_added": _INT, "rows_removed": _INT, "rows_changed": _INT, "columns": _TEXT, "key": _TEXT, "at": _TIME},
         {"keys_uri": _TEXT, "keys_bytes": _INT},
     ),
+    # Results of checks; `inputs` is a JSON list of the other states that one read: [dataset id, table version] each.
+    "check_results": _schema(
+        {"result": _TEXT, "dataset_id": _TEXT, "table_version": _INT, "name": _TEXT, "kind": _TEXT}
+        | {"digest": _TEXT, "inputs": _TEXT, "severity": _TEXT, "ok": pa.bool_(), "failures": _INT, "rows": _INT}
+        | {"method": _TEXT, "started_at": _TIME, "finished_at": _TIME},
+        {"finding": _TEXT, "ok_until": _TIME},
+    ),
+    # Up to 100 failing rows of each result, as JSON objects.
+    "check_samples": _schema({"result": _TEXT, "dataset_id": _TEXT, "position": _INT, "sample": _TEXT}, {}),
+    # What one pass over a state found of each column; texts are JSON: values, and lists of them.
+    "column_stats": _schema(
+        {"dataset_id": _TEXT, "table_version": _INT, "position": _INT, "column_name": _TEXT, "type": _TEXT}
+        | {"rows": _INT, "nulls": _INT, "at": _TIME},
+        {"distinct": _INT, "min": _TEXT, "max": _TEXT, "mean": pa.float64(), "std": pa.float64()}
+        | dict.fromkeys(("quantiles", "top", "histogram"), _TEXT)
+        | {"length_min": _INT, "length_max": _INT, "length_mean": pa.float64()},
+    ),
 }
 
 

@@ -36,6 +36,9 @@ VIEWS = (
     "lineage",
     "rejects",
     "changes",
+    "checks",
+    "check_results",
+    "column_stats",
 )
 _KEYWORDS = [
     "select",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import catalog
+import jobs  # noqa: F401 - brings the decoder of images along, for checks
 from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, open_lake
 from api.cli.output import (

@@ -28,6 +28,7 @@ from api.cli.output import (
     when,
     words,
 )
+from api.cli.stats import drift_json, print_drift
 from api.cli.tables import PIPED_WIDTH, cell, draw, draw_rows, rows_of, values_of
 from lakehouse.copying import copy_id
 from lakehouse.decisions import DatasetVersion
@@ -162,16 +163,21 @@ def diff(
     column: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Examples of this column only; may be given again.")
     ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Also show how the values of each column moved.")] = False,
     wide: Wide = False,
 ) -> None:
     """Compare two states: schema, counts, examples."""
-    found = open_lake(ctx).diff(old, new, key=listed(key) or None)
+    lake = open_lake(ctx)
+    found = lake.diff(old, new, key=listed(key) or None)
     _check_columns(found, column or [])
+    moved = catalog.drift(lake, found.old, found.new) if stats else None
     if call_of(ctx).json:
-        print_json(found.to_json())
+        print_json(found.to_json() | ({} if moved is None else {"stats": [drift_json(d) for d in moved]}))
         return
     typer.echo(f"{_shown(found.old)} -> {_shown(found.new)}\n")
     _summary(ctx, found)
+    if moved is not None:
+        print_drift(ctx, moved)
     if rows:
         _changed(found, rows, column, wide=wide)
         _come_and_gone(found, rows, column, wide=wide)

@@ -201,6 +201,14 @@ _JSON_KEYS = {
     "columns {name: changed rows}, schema {added, removed, changed}, files {added, removed, common}",
     "ingest": "dataset, table_version, run, items (= ingested + unchanged + duplicates + rejected), ingested, "
     "unchanged, duplicates, rejected, bytes, seconds, warnings {code: count}, rejects_by_code {code: count}",
+    "diff --stats": "also stats [{column, divergence, null_shift, mean_shift, std_ratio, and [old, new] of null_share, "
+    "distinct, mean, std, min, max}]",
+    "stats": "a list of {column, type, rows, nulls, null_share, distinct, min, max, mean, std, quantiles [[share, value]], "
+    "top [[value, rows]], histogram {width, bins [[lower edge, rows]]}, length_min, length_max, length_mean}",
+    "check list": "a list of {name, kind, columns, parameters, severity, in_file, created_at, created_by}",
+    "check run, check results": "a list of {name, kind, severity, ok, failures, rows, finding, method, table_version, "
+    "started_at, finished_at, result}, with `--samples` also samples [row objects]; `check run` has the exit code 5 when an "
+    "error fails",
     "publish": "dataset, version, table_version, data_tag",
     "milestone publish, milestone show": "milestone, version, status, attribute, color, published_at, "
     "datasets [{dataset, version, table_version, data_tag, ready}]",

@@ -156,6 +156,25 @@ def compute_batch(blobs: Sequence[bytes | memoryview]) -> FeatureBatch:
     return FeatureBatch(rows, tuple(positions), tuple(sorted(findings, key=lambda entry: entry[0])))
 
 
+def decode_errors(blobs: Sequence[bytes | memoryview]) -> list[str | None]:
+    """Return for each encoded image why it can't be decoded, as a code of `compute_batch`, or None when it can.
+
+    Raises:
+        InvalidInputError: Pillow or SciPy is not installed (extra-missing).
+    """
+    _require_extra()
+    codes: list[str | None] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for position, blob in enumerate(blobs):
+            try:
+                _decode(position, blob)
+                codes.append(None)
+            except Exception as error:  # noqa: BLE001 - the same boundary as in `compute_batch`
+                codes.append(_refusal(error, len(blob)).code)
+    return codes
+
+
 def _require_extra() -> None:
     try:
         import PIL  # noqa: F401

@@ -5,6 +5,7 @@ the last decision of each. Values hold identities (dataset id, table version), n
 values of rows: those must stay erasable.
 """
 
+from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
@@ -13,6 +14,7 @@ from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "CheckDefinition",
     "Condemned",
     "Cursor",
     "DataTag",

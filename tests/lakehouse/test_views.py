@@ -43,6 +43,11 @@ COLUMNS = {
     "rejects": "run dataset dataset_id source item line column_name code severity reason at",
     "changes": "dataset old_version new_version rows_added rows_removed rows_changed columns key has_keys "
     "old_table_version new_table_version at dataset_id",
+    "checks": "dataset name kind columns parameters severity in_file created_at created_by dataset_id",
+    "check_results": "dataset table_version version name kind severity ok failures rows finding method samples ok_until "
+    "started_at finished_at inputs dataset_id",
+    "column_stats": "dataset table_version version column_name type rows nulls distinct_values min max mean std quantiles "
+    "top histogram length_min length_max length_mean at dataset_id",
 }
 TYPES = {
     **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
@@ -62,6 +67,12 @@ TYPES = {
     **dict.fromkeys(("columns", "key"), "JSON"),
     **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),
     **dict.fromkeys(("rows_added", "rows_removed", "rows_changed"), "BIGINT"),
+    "checks.columns": "VARCHAR[]",
+    **dict.fromkeys(("in_file", "ok"), "BOOLEAN"),
+    "ok_until": "TIMESTAMP WITH TIME ZONE",
+    **dict.fromkeys(("failures", "nulls", "distinct_values", "length_min", "length_max"), "BIGINT"),
+    **dict.fromkeys(("samples", "min", "max", "quantiles", "top", "histogram"), "JSON"),
+    **dict.fromkeys(("mean", "std", "length_mean"), "DOUBLE"),
 }
 
 

@@ -358,6 +358,12 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "tag list": ["tag", "list", "pets"],
     "vacuum": ["vacuum", "--keep", "0"],
     "verify": ["verify"],
+    "check add": ["check", "add", "pets", "accepted_values", "--columns", "label", "--set", "values=[cat, dog, emu]"],
+    "check list": ["check", "list", "pets"],
+    "check run": ["check", "run", "pets@v1", "--samples"],
+    "check results": ["check", "results", "pets@v1"],
+    "stats": ["stats", "pets@v1"],
+    "diff --stats": ["diff", "pets@v1", "pets", "--stats"],
 }
 
 

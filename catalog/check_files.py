@@ -1,0 +1,103 @@
+"""Declaration files: the checks of one dataset as YAML, for keeping under version control.
+
+dataset: vision.photos
+checks:
+  - {kind: unique, columns: [path]}
+  - {kind: accepted_values, column: label, values: [cat, dog], severity: warning, name: labels_known}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lakehouse.decisions import CheckDefinition
+from lakehouse.decisions.checks import Severity
+from lakehouse.errors import InvalidInputError, NotFoundError, translated
+
+_OWN = ("kind", "name", "column", "columns", "severity")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A check as its owner wrote it down."""
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    parameters: dict[str, Any]
+    severity: Severity
+
+
+def parse_checks(path: Path, default_name: Callable[[str, Sequence[str]], str]) -> tuple[str, list[Declared]]:
+    """Return the dataset's name and the checks that a file declares.
+
+    Args:
+        default_name: Names a check without a name by its kind and columns.
+    Raises:
+        NotFoundError: there is no such file (file-not-found).
+        InvalidInputError: it is no YAML, or not of the form above (checks-file-invalid).
+    """
+    import yaml
+
+    with translated(f"reading {path}"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise NotFoundError("file-not-found", f"There is no file {path}.") from error
+        except UnicodeDecodeError as error:
+            raise _invalid(path, "it is not UTF-8") from error
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise _invalid(path, "it is not YAML" + (f", see line {mark.line + 1}" if mark else "")) from error
+    if not isinstance(found, dict) or set(found) != {"dataset", "checks"} or not isinstance(found["dataset"], str):
+        raise _invalid(path, "it needs `dataset`, a name, and `checks`, a list, and nothing else")
+    if not isinstance(found["checks"], list):
+        raise _invalid(path, "`checks` is not a list")
+    declared = [_declared(path, n, entry, default_name) for n, entry in enumerate(found["checks"], 1)]
+    names = [one.name.casefold() for one in declared]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise _invalid(path, f"two checks are named {repeated!r}; give them a `name` each")
+    return found["dataset"], declared
+
+
+def _declared(path: Path, number: int, entry: Any, default_name: Callable[[str, Sequence[str]], str]) -> Declared:
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        raise _invalid(path, f"check {number} is not an object with a `kind`")
+    columns = entry.get("columns", [entry["column"]] if "column" in entry else [])
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise _invalid(path, f"the columns of check {number} are not a list of names")
+    name = entry.get("name", default_name(entry["kind"], columns))
+    parameters = {key: value for key, value in entry.items() if key not in _OWN}
+    if not isinstance(name, str) or not all(isinstance(key, str) for key in parameters):
+        raise _invalid(path, f"a name in check {number} is not a text")
+    return Declared(name, entry["kind"], tuple(columns), parameters, entry.get("severity", "error"))
+
+
+def dump_checks(dataset: str, definitions: Sequence[CheckDefinition]) -> str:
+    """Return the declaration file of a dataset's checks."""
+    import yaml
+
+    checks = [
+        {"kind": c.kind, "name": c.name}
+        | ({"columns": list(c.columns)} if c.columns else {})
+        | dict(c.parameters)
+        | ({"severity": c.severity} if c.severity != "error" else {})
+        for c in definitions
+    ]
+    text: str = yaml.safe_dump({"dataset": dataset, "checks": checks}, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _invalid(path: Path, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        "checks-file-invalid", f"{path} does not declare checks: {what}. See docs/checks.md.", path=str(path)
+    )
+
+
+__all__ = ["Declared", "dump_checks", "parse_checks"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from catalog.candidates import Choice, Lack, choose
-from catalog.linkage import VERIFIED, Linkage, lost_columns, verify_links
+from catalog.linkage import VERIFIED, Linkage, failed_checks, lost_columns, verify_links
 from lakehouse.decisions import Decision, Milestone, MilestoneVersion, PendingVersion, Waiting
 from lakehouse.errors import LakeError, StateError
 from lakehouse.lake import Lake
@@ -142,9 +142,9 @@ def _verified(lake: Lake, choice: Choice, accept_schema: bool) -> Linkage:
     """Verify a choice that could be published."""
     if choice.lacks:
         return _NOTHING
-    lost = () if accept_schema else tuple(lost_columns(lake, choice))
+    lost = () if accept_schema else lost_columns(lake, choice)
     linkage = verify_links(lake, choice)
-    return replace(linkage, lacks=(*lost, *linkage.lacks))
+    return replace(linkage, lacks=(*lost, *linkage.lacks, *failed_checks(lake, choice)))
 
 
 def _settle(state: State, choice: Choice) -> tuple[Standing, list[Decision]]:

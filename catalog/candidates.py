@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from lakehouse.decisions import DATA_TAGS, DatasetVersion, Member, Milestone, MilestoneVersion, Name
+from catalog.check_runs import definitions_of
+from lakehouse.decisions import (
+    DATA_TAGS,
+    CheckDefinition,
+    Dataset,
+    DatasetVersion,
+    Member,
+    Milestone,
+    MilestoneVersion,
+    Name,
+)
 from lakehouse.ledger import State
 from lakehouse.resolution import versions_of
 from lakehouse.state import Index
@@ -33,6 +43,8 @@ class Choice:
     chosen: tuple[DatasetVersion | None, ...]
     """One for each member, in the milestone's order; None when the member has none that counts."""
     lacks: tuple[Lack, ...]
+    checks: tuple[str, ...] = ()
+    """What the checks mean that its members have to pass, so that a choice before and after a new one differ."""
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -72,7 +84,16 @@ def choose(state: State, milestone: Milestone) -> Choice:
     lacks: list[Lack] = []
     if milestone.advance == "all":
         found, lacks = _cycle(counting, previous)
-    return Choice(milestone, previous, tuple(found), (*lacks, *_differing(milestone, found)))
+    checks = sorted(d.digest for v in found for d in required_checks(state, milestone, v))
+    return Choice(milestone, previous, tuple(found), (*lacks, *_differing(milestone, found)), tuple(checks))
+
+
+def required_checks(state: State, milestone: Milestone, version: DatasetVersion) -> list[CheckDefinition]:
+    """Return the checks that a version has to pass: errors, and warnings that the milestone names."""
+    dataset = state.get(Dataset, version.dataset_id)
+    strict = {name.casefold() for name in milestone.checks}
+    found = definitions_of(state, dataset) if dataset is not None else []
+    return [d for d in found if d.severity == "error" or d.name.casefold() in strict]
 
 
 def _counting(state: State, milestone: Milestone, name: Name | None) -> Iterator[DatasetVersion]:
@@ -176,4 +197,4 @@ def _member(version: DatasetVersion) -> Member:
     )
 
 
-__all__ = ["Choice", "Lack", "choose"]
+__all__ = ["Choice", "Lack", "choose", "required_checks"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from catalog.linkage import VERIFIED
 from lakehouse.decisions import MilestoneVersion, PendingVersion
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
@@ -23,7 +24,6 @@ KINDS = {
     "milestone.unreadable": "a state that a published version pins no longer verifies",
 }
 """Kinds of events, and what each says."""
-_FAILURES = ("link-", "schema-", "check-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def _awaited(pending: PendingVersion, now: datetime, overdue: timedelta) -> Iter
             "milestone.ready", name, number, pending.since, {"data_tag": pending.data_tag}, _stamp(pending.since)
         )
     for waiting in pending.waiting:
-        if waiting.kind.startswith(_FAILURES):
+        if waiting.kind.startswith(VERIFIED):
             failed = {"reason": waiting.kind, "dataset": waiting.dataset, "detail": waiting.detail}
             own = f"{waiting.kind}-{waiting.dataset}-{_stamp(waiting.since)}"
             yield _event("milestone.failed", name, number, waiting.since, failed, own)

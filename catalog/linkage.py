@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from catalog.candidates import Choice, Lack
+from catalog.candidates import Choice, Lack, required_checks
+from catalog.check_runs import run_checks, said
 from catalog.foreign_keys import find_orphans, same_key_type
 from lakehouse.decisions import DatasetVersion, Link, Proof
 from lakehouse.facts import SCHEMAS
@@ -17,7 +18,7 @@ from lakehouse.lake import Lake
 from lakehouse.readers.duck import literal
 from lakehouse.snapshots import Snapshot
 
-VERIFIED = ("link-", "schema-")
+VERIFIED = ("link-", "schema-", "check-")
 """How the kinds of what is found here begin."""
 _FACTS = "link_proofs"
 
@@ -90,6 +91,24 @@ def lost_columns(lake: Lake, choice: Choice) -> Iterator[Lack]:
                 continue
             accept = f"lakehouse milestone publish {choice.milestone.full_name} --accept-schema"
             yield Lack("schema-changed", version.full_name, f"{detail}: {accept}")
+
+
+def failed_checks(lake: Lake, choice: Choice) -> Iterator[Lack]:
+    """Iterate over the checks that the chosen versions fail; a result that is stored is not computed again.
+
+    Raises:
+        StorageError, AccessDeniedError, NotFoundError: a version can't be opened.
+    """
+    state = lake.state()
+    for version in choice.chosen:
+        names = [d.name for d in required_checks(state, choice.milestone, version)] if version else []
+        if version is None or not names:
+            continue
+        for found in run_checks(lake, _at(version), names):
+            if not found.ok:
+                how = f"lakehouse check results {_at(version)} --samples"
+                detail = f"{_at(version)} fails its check {found.name}: {said(found)}: {how}"
+                yield Lack("check-failed", version.full_name, detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +200,4 @@ def _words(columns: tuple[str, ...]) -> str:
     return ", ".join(columns)
 
 
-__all__ = ["VERIFIED", "Linkage", "Orphaned", "lost_columns", "orphans_of", "verify_links"]
+__all__ = ["VERIFIED", "Linkage", "Orphaned", "failed_checks", "lost_columns", "orphans_of", "verify_links"]

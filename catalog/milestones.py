@@ -48,6 +48,7 @@ def define_milestone(
     *,
     data_tags: Sequence[str] | None = None,
     links: Iterable[str | Link] | None = None,
+    checks: Sequence[str] | None = None,
     advance: Advance | None = None,
     policy: Policy | None = None,
     description: str | None = None,
@@ -63,6 +64,7 @@ def define_milestone(
         data_tags: Versions count that have one of these, the strongest last; () means every version (the default).
         links: Foreign keys between members: `orders.customer_id -> customers.id`,
             `items.(order_id, shop) -> orders.(id, shop)`.
+        checks: Names of members' checks that must pass although they are warnings; errors must pass anyway.
         advance: `any` (the default): one new member gives the next version, with the others as they are. `all`: it
             waits until every member is new, and mixes no versions of different batches.
         policy: `automatic` (the default): a version that is ready is published at once. `manual`: by hand.
@@ -91,6 +93,7 @@ def define_milestone(
             members=found,
             data_tags=base.data_tags if data_tags is None else tuple(data_tags),
             links=_between(base.links if given is None else given, found),
+            checks=base.checks if checks is None else tuple(checks),
             advance=advance or base.advance,
             policy=policy or base.policy,
             description=base.description if description is None else description,

@@ -32,6 +32,7 @@ def _milestone_json(value: Milestone) -> dict[str, Any]:
         "datasets": list(value.members),
         "data_tags": list(value.data_tags),
         "links": [str(link) for link in value.links],
+        "checks": list(value.checks),
         "advance": value.advance,
         "policy": value.policy,
         "protected": value.protected,
@@ -150,6 +151,9 @@ def define(
     link: Annotated[
         list[str] | None, typer.Option(metavar="LINK", help="'orders.customer_id -> customers.id'; several times.")
     ] = None,
+    check: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Members' checks that must pass though they are warnings.")
+    ] = None,
     advance: Annotated[
         Literal["any", "all"] | None,
         typer.Option(help="Move on with any new member, or when all are new. [default: any]"),
@@ -169,6 +173,7 @@ def define(
         datasets,
         data_tags=None if data_tag is None else listed(data_tag),
         links=link,
+        checks=None if check is None else listed(check),
         advance=advance,
         policy=policy,
         description=description,
@@ -179,6 +184,7 @@ def define(
         ("members", words(made.members)),
         ("data tags", words(made.data_tags) or "all"),
         ("links", words(map(str, made.links))),
+        ("checks", words([*made.checks, "all errors"])),
         ("moves on", f"with {made.advance} new, {made.policy}"),
         ("description", made.description),
     ]

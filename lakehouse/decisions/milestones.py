@@ -36,6 +36,8 @@ class Milestone(Value):
     data_tags: tuple[str, ...] = ()
     """Versions count that have one of these; empty: every version counts."""
     links: tuple[Link, ...] = ()
+    checks: tuple[str, ...] = ()
+    """Names of members' checks that must pass although they are warnings; errors must pass anyway."""
     advance: Literal["any", "all"] = "any"
     """`any`: one new member gives the next version, with the others as they are; `all`: every member must be new."""
     policy: Literal["automatic", "manual"] = "automatic"

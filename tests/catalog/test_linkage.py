@@ -144,3 +144,20 @@ def test_links_as_text() -> None:
     """A link reads back as it is shown."""
     link = parse_link("ns.items.(order_id, shop) -> orders.(id, shop)")
     assert str(link) == "ns.items(order_id,shop) -> main.orders(id,shop)"
+
+
+def test_failed_checks(lake: Lake) -> None:
+    """A check that came after the publication of a member keeps the milestone pending, as does a warning that it names."""
+    catalog.add_check(lake, "child", "not_null", ["parent"], name="filled", severity="warning")
+    catalog.define_milestone(lake, "m", ["parent", "child"], links=[LINK], checks=["FILLED"], policy="manual")
+    publish(lake, "parent", "child")
+    [(kind, words)] = detail(lake)
+    assert kind == "check-failed"
+    assert "main.child@v1 fails its check filled: 1 failing of 3 rows" in words
+    catalog.define_milestone(lake, "m", ["parent", "child"], checks=[])
+    assert detail(lake) == []
+    catalog.add_check(lake, "parent", "accepted_values", ["name"], name="named", parameters={"values": ["a"]})
+    with pytest.raises(StateError, match="fails its check named"):
+        catalog.publish_milestone(lake, "m")
+    catalog.remove_check(lake, "parent", "named")
+    assert catalog.publish_milestone(lake, "m").version.number == 1

@@ -14,6 +14,7 @@ from catalog.lineage import Edge, Run, lineage, start_run
 from catalog.milestones import define_milestone, list_milestones, publish_milestone, show_milestone
 from catalog.pins import list_snapshots, pinned_by
 from catalog.retention import Expiry, KeptVersion, expire
+from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
@@ -29,16 +30,20 @@ __all__ = [
     "Status",
     "VerifyReport",
     "adopt_dataset",
+    "check_schema",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
     "doctor",
+    "evolve_schema",
     "expire",
+    "export_schema",
     "find_assets",
     "lineage",
     "list_datasets",
     "list_holds",
     "list_milestones",
+    "list_schemas",
     "list_snapshots",
     "list_tags",
     "list_versions",
@@ -53,6 +58,7 @@ __all__ = [
     "set_tag",
     "show_dataset",
     "show_milestone",
+    "show_schema",
     "start_run",
     "status",
     "undrop_dataset",

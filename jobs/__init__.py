@@ -7,15 +7,17 @@ jobs.run_features(lake, "vision.photos")
 
 from jobs.export import ExportReport, export
 from jobs.features.job import FeatureReport, run_features
-from jobs.ingest import IngestReport, TableOptions, ingest
+from jobs.ingest import FileCheck, IngestReport, TableOptions, check_file, ingest
 from jobs.progress import Progress
 
 __all__ = [
     "ExportReport",
     "FeatureReport",
+    "FileCheck",
     "IngestReport",
     "Progress",
     "TableOptions",
+    "check_file",
     "export",
     "ingest",
     "run_features",

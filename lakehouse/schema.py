@@ -208,7 +208,7 @@ def _fit_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             column = column.dictionary_decode()
         try:
             column = column.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise InvalidInputError(
                 "value-invalid",
                 f"Column {field.name!r} has values that {field.type} can't hold, such as too large ones or fractions.",

@@ -41,6 +41,7 @@ COMMANDS = {
     "doctor": Entry("Start", "system", "Check the installation, the store, and that every dataset opens."),
     "status": Entry("Start", "system", "Show what the lakehouse holds and what ran last."),
     "dataset": Entry("Write", "datasets", "Create, list, show, delete and undrop datasets."),
+    "schema": Entry("Write", "schemas", "Show, list, check, change and export schemas."),
     "ingest": Entry("Write", "data", "Take images, archives or tables into a dataset."),
     "run": Entry("Write", "run", "Run jobs over datasets."),
     "delete": Entry("Write", "data", "Delete the rows of a dataset that satisfy a condition."),

@@ -8,10 +8,13 @@ values of rows: those must stay erasable.
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Milestone, MilestoneVersion
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
+from lakehouse.decisions.schemas import Column, Compatibility, Misfits, SchemaVersion
 from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "Column",
+    "Compatibility",
     "Condemned",
     "Cursor",
     "DataTag",
@@ -24,8 +27,10 @@ __all__ = [
     "Member",
     "Milestone",
     "MilestoneVersion",
+    "Misfits",
     "Name",
     "NamedSnapshot",
+    "SchemaVersion",
     "Tag",
     "Value",
     "system_dataset",

@@ -31,6 +31,8 @@ COLUMNS = {
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
     "holds": "dataset dataset_id reason created_at created_by",
+    "schemas": "dataset schema_number position column_name type nullable in_key description unit semantic newest "
+    "compatibility misfits message created_at created_by dataset_id",
     "readable": "dataset dataset_id table_version pinned_by status verified_at deep files bytes problems",
     "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
     "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
@@ -46,7 +48,8 @@ TYPES = {
     **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
     **dict.fromkeys(("key_columns", "tags"), "VARCHAR[]"),
-    "ready": "BOOLEAN",
+    **dict.fromkeys(("nullable", "in_key", "newest", "ready"), "BOOLEAN"),
+    **dict.fromkeys(("schema_number", "position"), "BIGINT"),
     "deep": "BOOLEAN",
     "readable.pinned_by": "VARCHAR[]",
     "problems": "JSON",

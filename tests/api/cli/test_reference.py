@@ -25,7 +25,8 @@ NEEDED = """
     delete, log, show, head, diff, publish, tag set, tag list, tag remove, snapshot create, snapshot list,
     restore, expire, hold set, hold list, hold release,
     snapshot delete, milestone define, milestone show, milestone list, milestone publish, sql, run features, lineage,
-    asset show, asset get, export, optimize, vacuum, verify
+    asset show, asset get, export, optimize, vacuum, verify, schema show, schema list, schema check, schema evolve,
+    schema export
 """
 
 

@@ -37,7 +37,6 @@ class SchemaSpec:
     """A schema as somebody gave it; None where nothing was said."""
 
     columns: tuple[Column, ...]
-    """Of plain types."""
     key: tuple[str, ...] | None = None
     compatibility: Compatibility | None = None
     misfits: Misfits | None = None
@@ -78,7 +77,7 @@ def read_schema(given: SchemaLike) -> SchemaSpec:
             installed (extra-missing).
     """
     if isinstance(given, SchemaSpec):
-        return given
+        return _spec(arrow_schema(given.columns), given.key, given.compatibility, given.misfits)
     if isinstance(given, (str, Path)):
         return _from_file(given)
     if isinstance(given, pa.Schema):

@@ -33,6 +33,7 @@ from lakehouse.type_names import split_names, type_named
 SchemaFile = Annotated[
     str | None,
     typer.Option(
+        "--schema",
         metavar="FILE",
         help="YAML, JSON Schema, JSON as `show` gives it, .parquet, .arrow, .csv, or module:Model for Pydantic.",
     ),

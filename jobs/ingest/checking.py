@@ -44,7 +44,7 @@ def check_file(lake: Lake, dataset: str, path: str | Path, options: TableOptions
     try:
         with open_table(path, options, schema, key) as source:
             rows = sum(batch.num_rows for batch in source.batches())
-            codes = Counter(reject.code for reject in source.rejects())
+            codes = Counter(reject.code for reject in source.rejects() if not reject.flagged)
             warnings = {finding.code: finding.detail for finding in source.findings}
     except InvalidInputError as error:
         return FileCheck(name, str(path), error.kind, error.message, 0, {}, {})

@@ -23,6 +23,7 @@ from jobs.progress import SILENT, Progress
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.references import parse_name
+from lakehouse.registry import current
 from lakehouse.tables import Table
 
 JOB = "ingest"
@@ -255,6 +256,7 @@ class _Ingest:
             self.evolve,
             self.message,
             self.progress,
+            flag=current(self.lake.state(), dataset, table.schema(), self.lake.actor).misfits == "flag",
             landed=-1 if landed is None else landed,
         )
         taking.run(files, first)

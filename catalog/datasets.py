@@ -75,15 +75,46 @@ def create_dataset(
         StateError: the name is taken (dataset-exists).
         NotFoundError: no such parent.
     """
+    spec = read_schema(schema)
+    dataset = prepare_dataset(
+        lake,
+        name,
+        spec,
+        key=key,
+        kind=kind,
+        parent=find_dataset(lake.state(), _full(parent)).dataset_id if parent else None,
+        description=description,
+        owner=owner,
+        license=license,
+    )
+    return register_dataset(lake, dataset, spec, "dataset.create", run)
+
+
+def prepare_dataset(
+    lake: Lake,
+    name: str,
+    spec: SchemaSpec,
+    *,
+    key: Sequence[str],
+    kind: Kind,
+    parent: str | None,
+    description: str,
+    owner: str | None,
+    license: str,
+) -> Dataset:
+    """Make the table of a new dataset, which nobody sees before `register_dataset`.
+
+    Args:
+        parent: Id of the dataset that it is derived from; the others, and errors, as `create_dataset`.
+    """
     state = lake.state()
     namespace, short = _checked_name(state, name)
-    spec = read_schema(schema)
     key = tuple(key) or spec.key or ()
     check_key(key, spec.arrow.names, name)
     _refuse_taken(state, f"{namespace}.{short}")
     dataset_id = new_id()
     location = f"{namespace}/{short}-{dataset_id[:8]}/g1"
-    dataset = Dataset(
+    return Dataset(
         dataset_id=dataset_id,
         namespace=namespace,
         name=short,
@@ -91,13 +122,12 @@ def create_dataset(
         delta_id=create_table(lake.storage, location, spec.arrow, f"{namespace}.{short}", lake.actor),
         key_columns=key,
         kind=kind,
-        parent=find_dataset(state, _full(parent)).dataset_id if parent else None,
+        parent=parent,
         description=description,
         owner=lake.actor if owner is None else owner,
         license=license,
         created_at=datetime.now(UTC),
     )
-    return _register(lake, dataset, spec, "dataset.create", run)
 
 
 def adopt_dataset(
@@ -139,7 +169,7 @@ def adopt_dataset(
         license=license,
         created_at=datetime.now(UTC),
     )
-    return _register(lake, dataset, SchemaSpec(columns_of(schema)), "dataset.adopt", None)
+    return register_dataset(lake, dataset, SchemaSpec(columns_of(schema)), "dataset.adopt", None)
 
 
 def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = False) -> list[DatasetInfo]:
@@ -208,7 +238,13 @@ def undrop_dataset(lake: Lake, name: str) -> Dataset:
     return lake.ledger.decide(rule).result
 
 
-def _register(lake: Lake, dataset: Dataset, schema: SchemaSpec, action: str, run: str | None) -> Dataset:
+def register_dataset(lake: Lake, dataset: Dataset, schema: SchemaSpec, action: str, run: str | None) -> Dataset:
+    """Give a table its name and its first schema version, in one commit.
+
+    Raises:
+        StateError: the name is taken (dataset-exists), or the location is (location-taken).
+    """
+
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         # Spelt again: somebody may have made the namespace meanwhile, and its name is where the bytes of assets lie.
         made = replace(dataset, namespace=_known_spelling(state, dataset.namespace))

@@ -40,7 +40,7 @@ SchemaFile = Annotated[
 ]
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
-dataset = commands("Create, list, show, delete and undrop datasets.")
+dataset = commands("Create, fork, list, show, delete and undrop datasets.")
 app.add_typer(dataset, name="dataset")
 
 
@@ -126,6 +126,49 @@ def create(
         fields = parse_columns(columns) if columns is not None else schema_given(str(schema))
         made = catalog.create_dataset(lake, name, fields, key=listed(key), **described)
     _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+
+
+@command(
+    dataset,
+    "fork",
+    example="dataset fork shop.orders shop.orders_new --schema orders.yaml",
+    python='catalog.fork_dataset(lake, "shop.orders", "shop.orders_new", "orders.yaml", empty=False)',
+)
+def fork(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="REF", help="The state that it begins with: orders, orders@v3.")],
+    name: Annotated[str, typer.Argument(metavar="NEW", help="[namespace.]name of the new dataset.")],
+    schema: SchemaFile = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Take no rows: only what the schema says.")] = False,
+    description: Annotated[str | None, typer.Option(help="What it is; else what the source is.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
+) -> None:
+    """Make a new dataset from a state of another, with a schema of its own; it remembers its parent.
+
+    Data files are copied by the store itself, and the bytes of assets are shared. Where columns differ by more than new
+    ones, the rows are written anew, each value only if that loses nothing.
+    """
+    given = None if schema is None else schema_given(schema)
+    made = catalog.fork_dataset(open_lake(ctx), source, name, given, empty=empty, description=description, owner=owner)
+    record = {
+        "dataset": made.dataset.full_name,
+        "parent": made.source.dataset.full_name,
+        "source": f"{made.source.dataset.full_name}@#{made.source.table_version}",
+        "table_version": made.taken.table_version,
+        "rows": made.taken.rows,
+        "files": made.taken.files,
+        "copied": made.taken.copied,
+        "run": made.run,
+    }
+    how = "copied by the store" if made.taken.copied else "written anew"
+    lines = [
+        ("dataset", made.dataset.full_name),
+        ("fork of", str(record["source"])),
+        ("rows", number(made.taken.rows)),
+        ("files", f"{number(made.taken.files)} {how}" if made.taken.files else ""),
+        ("run", made.run),
+    ]
+    print_record(call_of(ctx), record, lines)
 
 
 @command(

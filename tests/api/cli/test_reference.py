@@ -26,7 +26,7 @@ NEEDED = """
     restore, expire, hold set, hold list, hold release,
     snapshot delete, milestone define, milestone show, milestone list, milestone publish, sql, run features, lineage,
     asset show, asset get, export, optimize, vacuum, verify, schema show, schema list, schema check, schema evolve,
-    schema export
+    schema export, dataset fork
 """
 
 

@@ -128,3 +128,18 @@ def test_a_table_can_stand_for_its_schema(cli: Typed, tmp_path: Path, suffix: st
         pq.write_table(pa.table({"a": [1], "b": ["x"]}), file)
     cli.ok("dataset", "create", "made", "--schema", file)
     assert {c["name"]: c["type"] for c in cli.json("show", "made")["schema"]} == {"a": "int64", "b": "string"}
+
+
+def test_dataset_fork(cli: Typed, tmp_path: Path) -> None:
+    """`dataset fork` makes a dataset of a state; a file that does not fit the source gives the fork its schema."""
+    said = cli.json("dataset", "fork", "pets@v1", "pets_v1")
+    assert (said["dataset"], said["source"], said["rows"], said["copied"]) == ("main.pets_v1", "main.pets@#1", 3, True)
+    assert cli.json("dataset", "show", "pets")["children"] == ["main.pets_v1"]
+    file = tmp_path / "more.csv"
+    file.write_text("id,label,price\n" + "".join(f"p{n},cat,1.5\n" for n in range(10)))
+    refused = cli("ingest", file, "--dataset", "pets")
+    assert f"lakehouse dataset fork main.pets NEW --schema {file}" in refused.stderr
+    assert "copied" not in cli.ok("dataset", "fork", "pets", "texts", "--schema", file).stdout
+    assert cli.json("head", "texts@head")[0]["id"] in ("1", "4")
+    assert cli.json("ingest", file, "--dataset", "texts")["ingested"] == 10
+    assert cli.json("dataset", "fork", "pets", "none", "--schema", file, "--empty")["rows"] == 0

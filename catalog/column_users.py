@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from catalog.datasets import children_of
 from lakehouse.decisions import Dataset, MilestoneVersion
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake
@@ -12,7 +13,6 @@ from lakehouse.snapshots import open_snapshot
 from lakehouse.state import Index
 
 _BY_MEMBER = Index(MilestoneVersion, lambda m: {member.dataset_id for member in m.members})
-_BY_PARENT = Index(Dataset, lambda d: (d.parent,) if d.parent and d.deleted_at is None else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def column_users(lake: Lake, dataset: Dataset, columns: Collection[str]) -> list
             used = tuple(c for c in columns if c in known[member.table_version])
             if used:
                 users.append(ColumnUser("milestone", f"{version.full_name}/v{version.number}", used))
-    children = state.find(_BY_PARENT, dataset.dataset_id)
+    children = children_of(state, dataset)
     return [*users, *(ColumnUser("dataset", child.full_name, tuple(columns)) for child in children)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -323,6 +323,11 @@ def _refuse_location(lake: Lake, state: State, dataset: Dataset) -> None:
             )
 
 
+def children_of(state: State, dataset: Dataset) -> Iterator[Dataset]:
+    """Iterate over the datasets that are derived from one, and not deleted."""
+    return state.find(_BY_PARENT, dataset.dataset_id)
+
+
 def _info(state: State, dataset: Dataset) -> DatasetInfo:
     name = find_name(state, dataset.full_name)
     return DatasetInfo(
@@ -330,6 +335,6 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
         latest_version=name.last_version,
         tags=tags_of(state, name.series),
         milestones=[m.full_name for m in state.find(_BY_MEMBER, dataset.full_name.casefold())],
-        children=[d.full_name for d in state.find(_BY_PARENT, dataset.dataset_id)],
+        children=[d.full_name for d in children_of(state, dataset)],
         hold=held(state, dataset.dataset_id),
     )

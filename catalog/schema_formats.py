@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -77,7 +77,9 @@ def read_schema(given: SchemaLike) -> SchemaSpec:
             installed (extra-missing).
     """
     if isinstance(given, SchemaSpec):
-        return _spec(arrow_schema(given.columns), given.key, given.compatibility, given.misfits)
+        schema = arrow_schema(given.columns)
+        plain_schema(schema)  # refuses what no table has
+        return replace(given, columns=columns_of(schema))
     if isinstance(given, (str, Path)):
         return _from_file(given)
     if isinstance(given, pa.Schema):

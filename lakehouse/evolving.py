@@ -25,7 +25,7 @@ from lakehouse.tables import Commit, Table
 def change_columns(
     lake: Lake, before: Snapshot, columns: pa.Schema, *, run: str | None = None, message: str | None = None
 ) -> Commit:
-    """Give a dataset these columns, if nobody else writes meanwhile.
+    """Give a dataset these columns; if that means to write rows anew, only when nobody else writes meanwhile.
 
     Args:
         before: Its head.
@@ -38,9 +38,9 @@ def change_columns(
     """
     table = Table(lake.storage, before.dataset, lake.actor)
     handle = table.open()
+    if is_addition(before.schema, columns):  # whatever rows came meanwhile, they are null there
+        return Commit(table.add_columns(handle, columns, run, message).version())
     table.expect(handle, before.table_version)
-    if is_addition(before.schema, columns):
-        return Commit(table.add_columns(handle, columns, run, message, pinned=True).version())
     table.refuse_foreign(handle)
     reader = carried(before, columns)
     files = write_files(lake.storage, before.dataset.location, reader, lookup=table.lookup_columns(columns))

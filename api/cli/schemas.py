@@ -233,6 +233,7 @@ def evolve(
     file: SchemaFile = None,
     add: Annotated[str | None, typer.Option(metavar="NAME:TYPE,...", help="Columns to add; null in old rows.")] = None,
     drop: Annotated[str | None, typer.Option(metavar="NAMES", help="Columns to leave out: a,b.")] = None,
+    key: Annotated[str | None, typer.Option(metavar="COLUMNS", help="Columns that identify a row: a,b.")] = None,
     column: Annotated[str | None, typer.Option(help="The column that the next three options say something of.")] = None,
     description: Annotated[str | None, typer.Option(help="What the column's values are.")] = None,
     unit: Annotated[str | None, typer.Option(help="Their unit, such as cm or EUR.")] = None,
@@ -253,9 +254,10 @@ def evolve(
     if bool(said) != (column is not None):
         raise InvalidInputError("option-invalid", "--column goes with --description, --unit or --semantic.")
     base = read_schema(schema_given(file)) if file is not None else None
-    if add or drop or column:
+    if add or drop or column or key:
         base = base or SchemaSpec(catalog.show_schema(lake, name).schema.columns)
         base = _edited(base, add, listed(drop), column, said)
+        base = replace(base, key=tuple(listed(key)) or base.key)
     wanted: Any = {"compatibility": compatibility, "misfits": misfits}
     judged = base or SchemaSpec(catalog.show_schema(lake, name).schema.columns)
     rules = {k: v for k, v in wanted.items() if v is not None}

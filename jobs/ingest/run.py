@@ -256,11 +256,16 @@ class _Ingest:
             self.evolve,
             self.message,
             self.progress,
-            flag=current(self.lake.state(), dataset, table.schema(), self.lake.actor).misfits == "flag",
+            flag=self._flags(table),
             landed=-1 if landed is None else landed,
         )
         taking.run(files, first)
         return job
+
+    def _flags(self, table: Table) -> bool:
+        """Whether rows land without values that don't fit; in a merge, null would replace the values that are there."""
+        rules = current(self.lake.state(), table.dataset, table.schema(), self.lake.actor)
+        return rules.misfits == "flag" and self.mode != "merge"
 
     def _table_files(self) -> list[File]:
         def wanted(name: str) -> bool:

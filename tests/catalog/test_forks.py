@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import catalog
 import jobs
 from catalog.schema_formats import SchemaSpec
 from jobs.ingest.idx import encode_png
+from lakehouse import sweep_bytes
 from lakehouse.decisions import Column, Cursor
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
@@ -47,7 +49,7 @@ def test_a_fork_has_the_rows_in_their_order(lake: Lake) -> None:
     ]
     lake.table("t").delete("id < 100")
     lake.table("other").append(rows((3000, "own", None)))
-    catalog.vacuum(lake, "t", keep="0d", dry_run=False)
+    catalog.vacuum(lake, "t", keep_for=timedelta(0))
     assert read(lake, "other") == [*before, (3000, "own", None)]
     assert lake.read("other").get(7) == {"id": 7, "name": "new name", "size": 0.5}
     [edge] = catalog.lineage(lake, "other@#1")
@@ -103,7 +105,7 @@ def test_an_adopted_table_becomes_ours(lake: Lake, tmp_path: Path) -> None:
     assert (made.taken.copied, made.dataset.guarantee, read(lake, "ours")) == (False, "own", [(1,), (2,)])
 
 
-def test_a_fork_of_assets_shares_their_bytes(lake: Lake, tmp_path: Path) -> None:
+def test_a_fork_of_assets_shares_their_bytes(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No byte is stored again; they stay while one of the two mentions them; another namespace has its own."""
     (tmp_path / "images").mkdir()
     for seed in range(3):
@@ -115,7 +117,10 @@ def test_a_fork_of_assets_shares_their_bytes(lake: Lake, tmp_path: Path) -> None
     assert (made.dataset.kind, made.taken.copied) == ("assets", True)
     assert {o.key for o in lake.storage.list("_blobs/")} == stored
     lake.table("vision.photos").delete("true")
-    catalog.vacuum(lake, "vision.photos", keep="0d", dry_run=False)
+    catalog.vacuum(lake, "vision.photos", keep_for=timedelta(0))
+    monkeypatch.setattr(sweep_bytes, "check_age", lambda _: None)
+    sweep_bytes.sweep_bytes(lake, timedelta(seconds=-60))
+    assert {o.key for o in lake.storage.list("_blobs/")} == stored
     for asset in lake.read("vision.mine").assets(["path"]):
         assert asset.data == (tmp_path / "images" / asset.row["path"]).read_bytes()
     with pytest.raises(InvalidInputError) as error:

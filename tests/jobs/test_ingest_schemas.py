@@ -222,6 +222,18 @@ def test_flag_takes_the_row_without_the_value(root_uri: str, tmp_path: Path) -> 
         (14, "id", "three", "type int64", "reject"),
     ]
     assert lake.read("t").get(1) == {"id": 1, "n": None, "m": 1, "x": None}
+    (tmp_path / "u.csv").write_text("id,n,m,x\n" + good.replace(",0.5", ",0.75") + "1,1,1,drei\n")
+    merged = jobs.ingest(lake, tmp_path / "u.csv", dataset="t", mode="merge")
+    assert (merged.ingested, merged.rejects_by_code) == (10, {"type_mismatch": 1})
+
+
+def test_columns_that_an_ingest_adds_are_registered(lake: Lake, tmp_path: Path) -> None:
+    """`--evolve` makes the next schema version; a file of known columns makes none."""
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    (tmp_path / "u.csv").write_text("a,b\n1,x\n")
+    for file in ("t.csv", "t.csv", "u.csv"):
+        jobs.ingest(lake, tmp_path / file, dataset="t", evolve=True)
+    assert [(s.schema.number, s.registered) for s in catalog.list_schemas(lake, "t")] == [(2, True), (1, True)]
 
 
 def test_rejects_say_which_rule_is_broken(lake: Lake, tmp_path: Path) -> None:

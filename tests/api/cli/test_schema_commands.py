@@ -53,6 +53,8 @@ def test_schema_evolve(cli: Typed) -> None:
     after = [{**row, "size": None, "tags": None} for row in before]
     assert cli.json("head", "pets") == [{k: v for k, v in row.items() if k != "price"} for row in after]
     assert "nothing" in cli.ok("schema", "evolve", "pets").stdout
+    cli.ok("schema", "evolve", "pets", "--key", "id,label", "--yes")
+    assert cli.json("dataset", "show", "pets")["key"] == ["id", "label"]
     assert cli("schema", "evolve", "pets", "--drop", "price").code == 2
     assert cli("schema", "evolve", "pets", "--unit", "cm").code == 2
     assert cli("schema", "evolve", "pets", "--misfits", "drop").code == 2

@@ -11,11 +11,13 @@ import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 
 import catalog
+from catalog import schemas
 from catalog.schema_formats import SchemaSpec
 from catalog.schemas import Verdict
 from lakehouse.decisions import Column, Decision, SchemaVersion
 from lakehouse.errors import ConflictError, InvalidInputError, NotFoundError
 from lakehouse.lake import Lake
+from lakehouse.tables import Table
 from tests.support.lakes import make_lake
 
 ROWS = pa.table({"id": [1, 2, 3], "name": ["a", None, "c"], "price": [0.5, None, 2.0]})
@@ -80,6 +82,33 @@ def test_a_state_shows_the_schema_that_it_has(lake: Lake) -> None:
     evolve(lake, ID, NAME, PRICE, Column(name="n", type="int32"))
     assert catalog.show_schema(lake, "t@v1").schema.number == 1
     assert catalog.show_schema(lake, "t").schema.number == 2
+
+
+def test_a_writer_that_died_before_the_registration_leaves_a_schema_that_is_shown(lake: Lake) -> None:
+    """Its column is there, unregistered; whoever adds the next column registers both."""
+    table = lake.table("t")
+    Table(lake.storage, table.dataset, "dead").append(pa.table({"id": [4], "n": [7]}), evolve=True)
+    assert numbers(lake)[0] == (2, ["id", "name", "price", "n"], False)
+    table.append(pa.table({"id": [5], "n": [8]}), evolve=True)
+    table.append(pa.table({"id": [6], "m": [9]}), evolve=True)
+    assert numbers(lake)[0] == (2, ["id", "name", "price", "n", "m"], True)
+
+
+def test_appends_do_not_stop_a_new_column(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that land while a column is added are no conflict; while rows are written anew they are."""
+    judged = schemas._judge
+
+    def late(*args: Any) -> Verdict:
+        verdict = judged(*args)
+        lake.table("t").append(ROWS)
+        return verdict
+
+    monkeypatch.setattr(schemas, "_judge", late)
+    evolve(lake, ID, NAME, PRICE, Column(name="n", type="int64"))
+    assert (lake.read("t").num_rows, numbers(lake)[0][0]) == (6, 2)
+    with pytest.raises(ConflictError) as error:
+        evolve(lake, ID, NAME, PRICE, compatibility="NONE")
+    assert error.value.kind == "table-changed"
 
 
 def test_a_table_of_an_older_release_is_shown_and_registered_at_the_next_decision(lake: Lake) -> None:
@@ -205,8 +234,6 @@ def test_the_verdict_names_who_uses_a_column(lake: Lake) -> None:
 
 def test_a_change_that_others_overtook_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody changes the schema between the look and the decision: the second is to look again."""
-    from catalog import schemas
-
     judged = schemas._judge
 
     def late(*args: Any) -> Verdict:

@@ -14,6 +14,7 @@ from catalog.cleanup import CleanUp, vacuum
 from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.drift import ColumnDrift, drift
+from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
@@ -35,6 +36,7 @@ from catalog.notifications import Delivery, list_deliveries, list_subscriptions,
 from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
+from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
 from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
@@ -49,6 +51,7 @@ __all__ = [
     "Delivery",
     "Edge",
     "Expiry",
+    "Fork",
     "KeptVersion",
     "Loaded",
     "MemberChange",
@@ -62,14 +65,18 @@ __all__ = [
     "aggregate",
     "archive_milestone",
     "check_results",
+    "check_schema",
     "compare_milestones",
     "create_dataset",
     "define_milestone",
     "delete_dataset",
     "doctor",
     "drift",
+    "evolve_schema",
     "expire",
+    "export_schema",
     "find_assets",
+    "fork_dataset",
     "join_milestone",
     "leave_milestone",
     "lineage",
@@ -79,6 +86,7 @@ __all__ = [
     "list_deliveries",
     "list_holds",
     "list_milestones",
+    "list_schemas",
     "list_snapshots",
     "list_subscriptions",
     "list_tags",
@@ -105,6 +113,7 @@ __all__ = [
     "set_tag",
     "show_dataset",
     "show_milestone",
+    "show_schema",
     "start_run",
     "statistics",
     "status",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-import pyarrow as pa
-
 from catalog.aggregation import advance_with, milestones_of
+from catalog.schema_formats import SchemaLike, SchemaSpec, read_schema
 from lakehouse.creation import create_table, identify_table
 from lakehouse.decisions import Dataset, Decision, Hold, Name
 from lakehouse.delta import table_uri
@@ -18,8 +17,8 @@ from lakehouse.lake import Lake, new_id
 from lakehouse.ledger import State
 from lakehouse.pins import held
 from lakehouse.references import check_name, check_namespace, parse_name
+from lakehouse.registry import columns_of
 from lakehouse.resolution import find_dataset, find_name, tags_of
-from lakehouse.schema import plain_schema
 from lakehouse.state import Index
 
 _BY_NAMESPACE = Index(Dataset, lambda d: (d.namespace.casefold(),))
@@ -48,7 +47,7 @@ class DatasetInfo:
 def create_dataset(
     lake: Lake,
     name: str,
-    schema: pa.Schema,
+    schema: SchemaLike,
     *,
     key: Sequence[str] = (),
     kind: Kind = "table",
@@ -64,38 +63,71 @@ def create_dataset(
 
     Args:
         name: `[namespace.]name`.
-        schema: Arrow schema; types that Delta lacks are widened where that loses nothing.
-        key: Columns that identify a row.
+        schema: Arrow, JSON Schema, a Pydantic model or a file, as `schema_formats.read_schema`; types that Delta lacks are
+            widened where that loses nothing. It is the dataset's first schema version.
+        key: Columns that identify a row; none: what the schema says.
         parent: Name of the dataset that this one is derived from.
         owner: None means the actor.
     Raises:
         InvalidInputError: a name that does not parse (reference-invalid) or is kept (name-reserved); unsupported-type,
-            duplicate-column, schema-case-conflict; a key column that the schema lacks or that comes twice (key-invalid).
+            duplicate-column, schema-case-conflict, schema-invalid, type-unknown; a key column that the schema lacks or
+            that comes twice (key-invalid).
         StateError: the name is taken (dataset-exists).
         NotFoundError: no such parent.
     """
+    spec = read_schema(schema)
+    dataset = prepare_dataset(
+        lake,
+        name,
+        spec,
+        key=key,
+        kind=kind,
+        parent=find_dataset(lake.state(), _full(parent)).dataset_id if parent else None,
+        description=description,
+        owner=owner,
+        license=license,
+    )
+    return register_dataset(lake, dataset, spec, "dataset.create", run)
+
+
+def prepare_dataset(
+    lake: Lake,
+    name: str,
+    spec: SchemaSpec,
+    *,
+    key: Sequence[str],
+    kind: Kind,
+    parent: str | None,
+    description: str,
+    owner: str | None,
+    license: str,
+) -> Dataset:
+    """Make the table of a new dataset, which nobody sees before `register_dataset`.
+
+    Args:
+        parent: Id of the dataset that it is derived from; the others, and errors, as `create_dataset`.
+    """
     state = lake.state()
     namespace, short = _checked_name(state, name)
-    plain = plain_schema(schema)
-    _check_key(key, plain, name)
+    key = tuple(key) or spec.key or ()
+    check_key(key, spec.arrow.names, name)
     _refuse_taken(state, f"{namespace}.{short}")
     dataset_id = new_id()
     location = f"{namespace}/{short}-{dataset_id[:8]}/g1"
-    dataset = Dataset(
+    return Dataset(
         dataset_id=dataset_id,
         namespace=namespace,
         name=short,
         location=location,
-        delta_id=create_table(lake.storage, location, plain, f"{namespace}.{short}", lake.actor),
-        key_columns=tuple(key),
+        delta_id=create_table(lake.storage, location, spec.arrow, f"{namespace}.{short}", lake.actor),
+        key_columns=key,
         kind=kind,
-        parent=find_dataset(state, _full(parent)).dataset_id if parent else None,
+        parent=parent,
         description=description,
         owner=lake.actor if owner is None else owner,
         license=license,
         created_at=datetime.now(UTC),
     )
-    return _register(lake, dataset, "dataset.create", run)
 
 
 def adopt_dataset(
@@ -123,7 +155,7 @@ def adopt_dataset(
     """
     namespace, short = _checked_name(lake.state(), name)
     uri, delta_id, schema = identify_table(lake.storage, location, f"{namespace}.{short}")
-    _check_key(key, schema, location)
+    check_key(key, schema.names, location)
     dataset = Dataset(
         dataset_id=new_id(),
         namespace=namespace,
@@ -137,7 +169,7 @@ def adopt_dataset(
         license=license,
         created_at=datetime.now(UTC),
     )
-    return _register(lake, dataset, "dataset.adopt", None)
+    return register_dataset(lake, dataset, SchemaSpec(columns_of(schema)), "dataset.adopt", None)
 
 
 def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = False) -> list[DatasetInfo]:
@@ -210,7 +242,13 @@ def undrop_dataset(lake: Lake, name: str) -> Dataset:
     return found
 
 
-def _register(lake: Lake, dataset: Dataset, action: str, run: str | None) -> Dataset:
+def register_dataset(lake: Lake, dataset: Dataset, schema: SchemaSpec, action: str, run: str | None) -> Dataset:
+    """Give a table its name and its first schema version, in one commit.
+
+    Raises:
+        StateError: the name is taken (dataset-exists), or the location is (location-taken).
+    """
+
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         # Spelt again: somebody may have made the namespace meanwhile, and its name is where the bytes of assets lie.
         made = replace(dataset, namespace=_known_spelling(state, dataset.namespace))
@@ -223,7 +261,7 @@ def _register(lake: Lake, dataset: Dataset, action: str, run: str | None) -> Dat
             dataset_id=made.dataset_id,
             last_version=known.last_version if known else 0,
         )
-        return made, [Decision.put(action, made), Decision.put(action, name)]
+        return made, [Decision.put(action, v) for v in (made, name, schema.first(made, lake.actor))]
 
     return lake.ledger.decide(rule, run=run).result
 
@@ -239,11 +277,16 @@ def _known_spelling(state: State, namespace: str) -> str:
     return min(same, key=lambda d: d.created_at).namespace if same else namespace
 
 
-def _check_key(key: Sequence[str], schema: pa.Schema, what: str) -> None:
-    absent = [k for k in key if k not in schema.names]
+def check_key(key: Sequence[str], names: Sequence[str], what: str) -> None:
+    """Refuse a key that names columns which are not there, or one twice.
+
+    Raises:
+        InvalidInputError: it does (key-invalid).
+    """
+    absent = [k for k in key if k not in names]
     if absent:
         raise InvalidInputError(
-            "key-invalid", f"The key column {absent[0]!r} is no column of {what}. Columns: {', '.join(schema.names)}."
+            "key-invalid", f"The key column {absent[0]!r} is no column of {what}. Columns: {', '.join(names)}."
         )
     if len(set(key)) != len(key):
         raise InvalidInputError("key-invalid", f"The key {', '.join(key)} of {what} names a column twice.")
@@ -284,6 +327,11 @@ def _refuse_location(lake: Lake, state: State, dataset: Dataset) -> None:
             )
 
 
+def children_of(state: State, dataset: Dataset) -> Iterator[Dataset]:
+    """Iterate over the datasets that are derived from one, and not deleted."""
+    return state.find(_BY_PARENT, dataset.dataset_id)
+
+
 def _info(state: State, dataset: Dataset) -> DatasetInfo:
     name = find_name(state, dataset.full_name)
     return DatasetInfo(
@@ -291,6 +339,6 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
         latest_version=name.last_version,
         tags=tags_of(state, name.series),
         milestones=[m.full_name for m in milestones_of(state, dataset.full_name)],
-        children=[d.full_name for d in state.find(_BY_PARENT, dataset.dataset_id)],
+        children=[d.full_name for d in children_of(state, dataset)],
         hold=held(state, dataset.dataset_id),
     )

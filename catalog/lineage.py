@@ -51,6 +51,8 @@ class Run:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    once: bool = False
+    """Whether the job does not come back for what changes in its inputs, so that no cursor keeps it."""
 
     def output(self, dataset: Dataset, table_version: int) -> None:
         """Note the newest table version that this run wrote."""
@@ -75,7 +77,7 @@ class Run:
             return
 
         def rule(state: State) -> tuple[None, list[Decision]]:
-            return None, releasing(state, self.run) + (self._cursors(state) if finished else [])
+            return None, releasing(state, self.run) + (self._cursors(state) if finished and not self.once else [])
 
         try:
             self.lake.ledger.decide(rule, run=self.run)
@@ -122,7 +124,13 @@ class Run:
 
 
 def start_run(
-    lake: Lake, job: str, *, parameters: Mapping[str, Any], inputs: Sequence[Snapshot] = (), source: str | None = None
+    lake: Lake,
+    job: str,
+    *,
+    parameters: Mapping[str, Any],
+    inputs: Sequence[Snapshot] = (),
+    source: str | None = None,
+    once: bool = False,
 ) -> Run:
     """Record that a job starts, with what it reads, and return the run.
 
@@ -133,11 +141,12 @@ def start_run(
         parameters: JSON-compatible; never secrets, never row values.
         inputs: The states that it reads.
         source: Where data from outside the lakehouse comes from.
+        once: The job does not come back for what changes in its inputs.
     Raises:
         NotFoundError: a clean-up has given up one of the inputs (version-folded).
     """
     now = datetime.now(UTC)
-    run = Run(lake, job, f"{job}-{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}")
+    run = Run(lake, job, f"{job}-{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", once=once)
     run.inputs = [
         {"dataset": s.dataset.full_name, "dataset_id": s.dataset.dataset_id, "table_version": s.table_version}
         for s in inputs

@@ -9,7 +9,7 @@ from catalog.check_images import use_decoder
 from jobs.export import ExportReport, export
 from jobs.features.image import decode_errors
 from jobs.features.job import FeatureReport, run_features
-from jobs.ingest import IngestReport, TableOptions, ingest
+from jobs.ingest import FileCheck, IngestReport, TableOptions, check_file, ingest
 from jobs.progress import Progress
 
 use_decoder(decode_errors)
@@ -17,9 +17,11 @@ use_decoder(decode_errors)
 __all__ = [
     "ExportReport",
     "FeatureReport",
+    "FileCheck",
     "IngestReport",
     "Progress",
     "TableOptions",
+    "check_file",
     "export",
     "ingest",
     "run_features",

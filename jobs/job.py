@@ -42,6 +42,10 @@ class Reject:
     """Line or row number within the source, from 1."""
     column: str | None = None
     severity: Severity = Severity.REJECT
+    value: str | None = None
+    """The value that is wrong, as text."""
+    rule: str | None = None
+    """What it breaks: `type int64`, `not null`, ..."""
 
     @classmethod
     def of(cls, source: str, item: str, finding: Finding) -> Reject:
@@ -134,6 +138,8 @@ def reject_rows(run: str, dataset: Dataset, rejects: Sequence[Reject]) -> pa.Tab
         "line": [r.line for r in rejects],
         "column_name": [r.column for r in rejects],
         "reason": [printable(r.reason) for r in rejects],
+        "value": [None if r.value is None else printable(r.value) for r in rejects],
+        "rule": [r.rule for r in rejects],
     }
     return pa.table(columns, schema=SCHEMAS["rejects"])
 

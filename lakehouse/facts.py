@@ -5,6 +5,8 @@ Each is a Delta table under `_system/`, made when the first row comes. Decisions
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -45,7 +47,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "code": _TEXT,
             "severity": _TEXT,
         },
-        {"item": _TEXT, "line": _INT, "column_name": _TEXT, "reason": _TEXT},
+        {"item": _TEXT, "line": _INT, "column_name": _TEXT, "reason": _TEXT, "value": _TEXT, "rule": _TEXT},
     ),
     # Where the bytes of each asset are stored, once per namespace; `prefix` is the first 8 bytes of the hash.
     "blobs": _schema(
@@ -130,7 +132,8 @@ class Facts:
         except NotFoundError:
             self._create(name)
             table = self._table(name)
-        commit = reopening(lambda: table.append(rows, txn=txn))
+        # `evolve`: an older release may have made the table, with fewer columns.
+        commit = reopening(lambda: table.append(rows, txn=txn, evolve=True))
         tend_if_due(self._storage, f"_system/{name}", commit.table_version, FACT_PROPERTIES)
         return commit
 
@@ -144,11 +147,15 @@ class Facts:
     def snapshot(self, name: str) -> Snapshot | None:
         """Return the newest state of one fact table, or None when it has no row yet."""
         try:
-            return reopening(lambda: open_snapshot(self._storage, system_dataset(name), f"system.{name}", None, None))
+            found = reopening(lambda: open_snapshot(self._storage, system_dataset(name), f"system.{name}", None, None))
         except NotFoundError as error:
             if error.kind != "table-missing":
                 raise
             return None
+        if set(SCHEMAS[name].names) <= set(found.schema.names):
+            return found
+        # Rows of an older release: what they lack is null.
+        return replace(found, schema=SCHEMAS[name], file_list=replace(found.file_list, uniform=False))
 
     def _table(self, name: str) -> Table:
         open_delta(self._storage, f"_system/{name}", f"system.{name}")

@@ -211,7 +211,7 @@ class Lake:
         Raises:
             NotFoundError: dataset-not-found, dataset-deleted.
         """
-        return Table(self.storage, find_dataset(self.state(), parse(name).name), self.actor)
+        return Table(self.storage, find_dataset(self.state(), parse(name).name), self.actor, self.ledger)
 
     def stream(
         self, name: str, *, run: str | None = None, message: str | None = None

@@ -207,8 +207,8 @@ def _fit_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         try:
-            column = column.cast(field.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            column = counted_exactly(column, field.type).cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise InvalidInputError(
                 "value-invalid",
                 f"Column {field.name!r} has values that {field.type} can't hold, such as too large ones or fractions.",
@@ -229,6 +229,16 @@ def _fit_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
             )
         columns.append(column)
     return pa.record_batch(columns, schema=schema)
+
+
+def counted_exactly(column: pa.Array, target: pa.DataType) -> pa.Array:
+    """Return integers that are to become decimals as decimals of their own.
+
+    Arrow casts integers only to decimals with room for every value of their type; decimals with room for those there are.
+    """
+    if pa.types.is_integer(column.type) and pa.types.is_decimal(target):
+        return column.cast(pa.decimal128(20, 0))
+    return column
 
 
 def _rounded(given: pa.Array, stored: pa.Array) -> bool:

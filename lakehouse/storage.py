@@ -287,6 +287,19 @@ class Storage:
             except FileNotFoundError as error:
                 raise NotFoundError("object-not-found", f"There is no object {key} under the root.", key=key) from error
 
+    def copy(self, key: str, to: str) -> None:
+        """Copy one object within the store, without its bytes coming here; what is there is replaced.
+
+        Raises:
+            NotFoundError: there is no such object (object-not-found).
+            StorageError, AccessDeniedError: the store failed or refused.
+        """
+        with translated(f"copying {key}", key=key):
+            try:
+                obstore.copy(self.store(), key, to)
+            except FileNotFoundError as error:
+                raise NotFoundError("object-not-found", f"There is no object {key} under the root.", key=key) from error
+
     def ranges(self, uri: str, offsets: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
         """Read byte ranges of one object, near ones coalesced, in parallel.
 

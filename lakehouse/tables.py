@@ -25,8 +25,10 @@ from lakehouse.decisions import Dataset
 from lakehouse.delta import list_files, open_delta, refuse_foreign, table_schema
 from lakehouse.errors import ConflictError, InvalidInputError, LakeError, NotFoundError, translated
 from lakehouse.history import LogEntry, find_transaction
+from lakehouse.ledger import Ledger
 from lakehouse.predicates import check_agreement, not_evaluated, to_delta_predicate, unsupported
 from lakehouse.readers import arrow as arrow_reader
+from lakehouse.registry import register
 from lakehouse.schema import added_fields, fit, refuse_missing, to_reader
 from lakehouse.snapshots import check_identity, snapshot_of
 from lakehouse.storage import Storage
@@ -56,10 +58,14 @@ class Table:
 
     Every write takes `run` (id of the run it belongs to), `message` (a person's words) and `txn`
     (application id, number): a transaction whose number was seen already is not applied again.
+
+    Args:
+        ledger: Where changed columns are registered as a schema version; None: nowhere.
     """
 
-    def __init__(self, storage: Storage, dataset: Dataset, actor: str) -> None:
+    def __init__(self, storage: Storage, dataset: Dataset, actor: str, ledger: Ledger | None = None) -> None:
         self._storage = storage
+        self._ledger = ledger
         self.dataset = dataset
         self._actor = actor
         self._bytes_fence: int | None = None
@@ -115,7 +121,7 @@ class Table:
             return seen
         self.expect(table, expected_version)
         if evolve:
-            table = self._evolve(table, reader.schema, run, message, pinned=pinned)
+            table = self.add_columns(table, reader.schema, run, message, pinned=pinned)
         files = self._write(table, reader)
         if not files:
             return Commit(table.version())
@@ -143,7 +149,7 @@ class Table:
         table = self.open()
         if seen := self._seen(table, txn):
             return seen
-        self._refuse_foreign(table)
+        self.refuse_foreign(table)
         schema = table_schema(table)
         files = [inspect_file(self._storage, self.dataset.location, path, schema) for path in paths]
         stamp = max(f.modified for f in files)
@@ -174,7 +180,7 @@ class Table:
             return seen
         self.expect(table, expected_version)
         if evolve:
-            table = self._evolve(table, reader.schema, run, message, pinned=True)
+            table = self.add_columns(table, reader.schema, run, message, pinned=True)
         before, base = list_files(table, self.name), table.version()
         files = self._write(table, reader)
         if not files and not len(before):
@@ -210,7 +216,7 @@ class Table:
         if seen := self._seen(table, txn):
             return seen
         if evolve:
-            table = self._evolve(table, reader.schema, run, message)
+            table = self.add_columns(table, reader.schema, run, message)
         rows = fit(reader, table_schema(table), partial=True).read_all()
         merging.check_keys(rows, names, self.name)
         done = Commit(table.version())
@@ -226,7 +232,7 @@ class Table:
             done = Commit(fresh.version(), **counts)
             if not plan.new.num_rows and not plan.changed.num_rows:
                 return done
-            self._refuse_foreign(fresh)
+            self.refuse_foreign(fresh)
             if plan.new.num_rows:
                 refuse_missing(rows.schema, table_schema(fresh))
             if plan.changed.num_rows:
@@ -317,14 +323,15 @@ class Table:
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _write(self, table: DeltaTable, reader: pa.RecordBatchReader, sorted_by: Sequence[str] = ()) -> list[DataFile]:
-        self._refuse_foreign(table)
+        self.refuse_foreign(table)
         schema = table_schema(table)
         lookup = self.lookup_columns(schema)
         return write_files(
             self._storage, self.dataset.location, fit(reader, schema), lookup=lookup, sorted_by=sorted_by
         )
 
-    def _refuse_foreign(self, table: DeltaTable) -> None:
+    def refuse_foreign(self, table: DeltaTable) -> None:
+        """Refuse to write into an adopted table that asks more than its schema says; errors as `delta.refuse_foreign`."""
         if self.dataset.guarantee != "own":
             refuse_foreign(table, self.name)
 
@@ -432,16 +439,24 @@ class Table:
         seen = table.transaction_version(app)
         return seen is not None and seen >= number
 
-    def _evolve(
+    def add_columns(
         self, table: DeltaTable, found: pa.Schema, run: str | None, message: str | None, *, pinned: bool = False
     ) -> DeltaTable:
-        """Add the columns that the table lacks; with `pinned` only on top of exactly the opened version."""
+        """Add the columns of `found` that the table lacks, register that, and return the table as it is then.
+
+        Args:
+            table: As it was opened.
+            pinned: Only on top of exactly that version.
+        Raises:
+            InvalidInputError: columns that it can't have, as `schema.added_fields`.
+            ConflictError: others kept winning for ten minutes (table-busy), or (`pinned`) were first (table-changed).
+        """
         if not added_fields(found, table_schema(table)):
             return table
 
         def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
             self.expect(fresh, table.version() if pinned else None)
-            self._refuse_foreign(fresh)
+            self.refuse_foreign(fresh)
             new = added_fields(found, table_schema(fresh))
             if not new:  # another writer was first, with the same columns
                 return Commit(fresh.version())
@@ -449,7 +464,10 @@ class Table:
             fresh.alter.add_columns([Field.from_arrow(f) for f in new], commit_properties=stamp)
             return None
 
-        return self.open(self.retried(attempt, None, run, Commit).table_version)
+        after = self.open(self.retried(attempt, None, run, Commit).table_version)
+        if self._ledger is not None:
+            register(self._ledger, self.dataset, table_schema(after), run=run, message=message)
+        return after
 
     def expect(self, table: DeltaTable, version: int | None) -> None:
         """Refuse a table that is not at `version`; None allows any."""

@@ -9,7 +9,9 @@
 -- code        VARCHAR  what is wrong, as a stable code: image_truncated, type_mismatch, ...
 -- severity    VARCHAR  reject: it was left out; warning: it was taken
 -- reason      VARCHAR  the same for a person
+-- value       VARCHAR  the value that is wrong, as text, at most 1 kB; null when none is
+-- rule        VARCHAR  what it breaks: `type int64`, `not null`, ...; null for whole items
 -- at          TIMESTAMP WITH TIME ZONE
-select run, dataset, dataset_id, source, item, line, column_name, code, severity, reason, "at"
+select run, dataset, dataset_id, source, item, line, column_name, code, severity, reason, value, rule, "at"
 from lake.fact_rejects
 order by "at" desc, run, item, line

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,17 +19,28 @@ from api.cli.output import (
     plural,
     print_record,
     print_rows,
-    text,
     version,
     when,
     words,
 )
 from catalog.datasets import DatasetInfo
-from jobs.ingest.table_schema import type_named
+from catalog.schema_formats import SchemaLike, SchemaSpec
+from jobs.ingest.tabular import open_table
 from lakehouse.errors import InvalidInputError
+from lakehouse.registry import columns_of
+from lakehouse.type_names import split_names, type_named
 
+SchemaFile = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE",
+        help="YAML, JSON Schema, JSON as `show` gives it, .parquet, .arrow, .csv, or module:Model for Pydantic.",
+    ),
+]
+_TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
-dataset = commands("Create, list, show, delete and undrop datasets.")
+dataset = commands("Create, fork, list, show, delete and undrop datasets.")
 app.add_typer(dataset, name="dataset")
 
 
@@ -89,9 +99,7 @@ def create(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="[namespace.]name")],
     columns: Annotated[str | None, typer.Option(metavar="NAME:TYPE,...", help="Columns and types.")] = None,
-    schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same as JSON: a list of {name, type, nullable}.")
-    ] = None,
+    schema: SchemaFile = None,
     location: Annotated[
         str | None, typer.Option(metavar="URI", help="Take this existing Delta table in place; nothing is copied.")
     ] = None,
@@ -115,9 +123,52 @@ def create(
     if location is not None:
         made = catalog.adopt_dataset(lake, name, location, key=listed(key), **described)
     else:
-        fields = parse_columns(columns) if columns is not None else read_schema(schema or Path())
+        fields = parse_columns(columns) if columns is not None else schema_given(str(schema))
         made = catalog.create_dataset(lake, name, fields, key=listed(key), **described)
     _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+
+
+@command(
+    dataset,
+    "fork",
+    example="dataset fork shop.orders shop.orders_new --schema orders.yaml",
+    python='catalog.fork_dataset(lake, "shop.orders", "shop.orders_new", "orders.yaml", empty=False)',
+)
+def fork(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="REF", help="The state that it begins with: orders, orders@v3.")],
+    name: Annotated[str, typer.Argument(metavar="NEW", help="[namespace.]name of the new dataset.")],
+    schema: SchemaFile = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Take no rows: only what the schema says.")] = False,
+    description: Annotated[str | None, typer.Option(help="What it is; else what the source is.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
+) -> None:
+    """Make a new dataset from a state of another, with a schema of its own; it remembers its parent.
+
+    Data files are copied by the store itself, and the bytes of assets are shared. Where columns differ by more than new
+    ones, the rows are written anew, each value only if that loses nothing.
+    """
+    given = None if schema is None else schema_given(schema)
+    made = catalog.fork_dataset(open_lake(ctx), source, name, given, empty=empty, description=description, owner=owner)
+    record = {
+        "dataset": made.dataset.full_name,
+        "parent": made.source.dataset.full_name,
+        "source": f"{made.source.dataset.full_name}@#{made.source.table_version}",
+        "table_version": made.taken.table_version,
+        "rows": made.taken.rows,
+        "files": made.taken.files,
+        "copied": made.taken.copied,
+        "run": made.run,
+    }
+    how = "copied by the store" if made.taken.copied else "written anew"
+    lines = [
+        ("dataset", made.dataset.full_name),
+        ("fork of", str(record["source"])),
+        ("rows", number(made.taken.rows)),
+        ("files", f"{number(made.taken.files)} {how}" if made.taken.files else ""),
+        ("run", made.run),
+    ]
+    print_record(call_of(ctx), record, lines)
 
 
 @command(
@@ -192,42 +243,28 @@ def undrop(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME
     _print_dataset(ctx, catalog.show_dataset(lake, back.full_name))
 
 
+def schema_given(given: str) -> SchemaLike:
+    """Return the schema that a file or `module:Model` gives; of tabular text, what an ingest would make of it.
+
+    Raises:
+        InvalidInputError: as `open_table`.
+    """
+    if Path(given).suffix.lower() not in _TEXT_TABLES:
+        return given
+    with open_table(given) as source:
+        return SchemaSpec(columns_of(source.schema))
+
+
 def parse_columns(given: str) -> pa.Schema:
     """Return the schema that `a:int64,b:decimal(10,2)` names.
 
     Raises:
         InvalidInputError: a part that is not `name:type` (option-invalid), or an unknown type (type-unknown).
     """
-    parts, depth = [""], 0
-    for letter in given:
-        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(letter, 0)
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
     fields = []
-    for part in parts:
+    for part in split_names(given):
         name, _, type_name = (p.strip() for p in part.partition(":"))
         if not name or not type_name:
             raise InvalidInputError("option-invalid", f"--columns: {part!r} is not name:type, such as id:int64.")
         fields.append(pa.field(name, type_named(type_name, name)))
     return pa.schema(fields)
-
-
-def read_schema(path: Path) -> pa.Schema:
-    """Return the schema that a JSON file describes, in the form that `lakehouse show --output json` gives.
-
-    Raises:
-        InvalidInputError: the file is missing or has another form (schema-invalid), or an unknown type (type-unknown).
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        columns = entries["schema"] if isinstance(entries, dict) else entries
-        named = [(str(c["name"]), str(c["type"]), bool(c.get("nullable", True))) for c in columns]
-    except OSError as error:
-        raise InvalidInputError("schema-invalid", f"--schema: {path} can't be read: {text(error.strerror)}.") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidInputError(
-            "schema-invalid", f"--schema: {path} is no JSON list of {{name, type, nullable}}, as `show` prints it."
-        ) from error
-    return pa.schema([pa.field(name, type_named(kind, name), nullable) for name, kind, nullable in named])

@@ -32,6 +32,7 @@ VIEWS = (
     "milestone_datasets",
     "pins",
     "holds",
+    "schemas",
     "runs",
     "lineage",
     "rejects",

@@ -25,6 +25,8 @@ from math import isinf
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.schema import counted_exactly
+
 MOSTLY = 0.90
 """Share of the values that must have the form of a type for it to be chosen."""
 WIDE_SHARE = 0.10
@@ -224,10 +226,14 @@ def cast_rows(array: pa.Array, target: pa.DataType) -> tuple[pa.Array, list[int]
     The failing rows are found by halving, so that a batch with few of them costs few casts.
     """
     failed: list[int] = []
+    array = counted_exactly(array, target)
 
     def attempt(start: int, length: int) -> Iterator[pa.Array]:
+        part = array.slice(start, length)
+        if pa.types.is_nested(array.type) and length < len(array):
+            part = part.take(pa.array(range(length), pa.int64()))  # a slice is cast with all that lies under it
         try:
-            yield pc.cast(array.slice(start, length), target)
+            yield pc.cast(part, target)
         except pa.ArrowInvalid:
             if length == 1:
                 failed.append(start)

@@ -54,6 +54,16 @@ class ParquetOrigin:
                     expected=str(target),
                     found=str(plain),
                 )
+        said = [f"{f.name!r} {f.type} as {target}" for f in self._source if (target := self._cast_to(f)) is not None]
+        if said:
+            detail = f"read as other types, each value only if that loses nothing: {', '.join(said)}"
+            self.findings.append(Finding("type_cast", Severity.WARNING, detail))
+
+    def _cast_to(self, field: pa.Field) -> pa.DataType | None:
+        """Return the type that a column is cast to; None when its values are stored as they are."""
+        target = self.schema.field(field.name).type
+        same = storable(field.type, field.name) == target and not _loses(field.type)
+        return None if same or field.type == target else target
 
     def chunks(self, schema: pa.Schema) -> Iterator[Chunk]:
         """Yield all rows, cast to `schema`; their lines are row numbers from 1."""
@@ -64,16 +74,18 @@ class ParquetOrigin:
         row = 1
         with _readable(self._path), pq.ParquetFile(self._path, pre_buffer=False) as file:
             for source in file.iter_batches(CHUNK_ROWS, columns=columns):
-                arrays, misfits = [], dict[int, Misfit]()
+                arrays, misfits = [], dict[int, list[Misfit]]()
                 for column in wanted:
                     if column.name not in held:
                         arrays.append(pa.nulls(source.num_rows, column.type))
                         continue
-                    array, failed = cast_rows(_plain(source.column(column.name)), column.type)
+                    given = source.column(column.name)
+                    array, failed = cast_rows(_plain(given), column.type)
                     arrays.append(array)
                     reason = f"the value can't be held exactly as {column.type}"
                     for bad in failed:
-                        misfits.setdefault(bad, Misfit(column.name, "overflow", reason))
+                        value = cut(str(given[bad].as_py()))
+                        misfits.setdefault(bad, []).append(Misfit(column.name, "overflow", reason, value))
                 yield Chunk(
                     lines=pa.array(range(row, row + source.num_rows), pa.int64()),
                     batch=pa.RecordBatch.from_arrays(arrays, schema=wanted),
@@ -85,6 +97,12 @@ class ParquetOrigin:
 
 def _plain(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def _loses(source: pa.DataType) -> bool:
+    """Whether Delta has no type for all values of a type, only one that holds some exactly."""
+    t = pa.types
+    return bool(t.is_uint64(source) or (t.is_timestamp(source) and source.unit == "ns"))
 
 
 def _raw(source: pa.RecordBatch, row: int) -> str:
@@ -100,9 +118,23 @@ def _castable(plain: pa.DataType, target: pa.DataType) -> bool:
         (t.is_float64(target), t.is_integer(plain) or t.is_floating(plain)),
         (t.is_decimal(target), t.is_integer(plain) or t.is_decimal(plain)),
         (t.is_timestamp(target), t.is_date(plain) and not getattr(target, "tz", None)),
-        (t.is_nested(target), plain == storable(target, "")),
     )
-    return plain == target or any(to and of for to, of in ways)
+    return plain == target or any(to and of for to, of in ways) or _castable_inside(plain, target)
+
+
+def _castable_inside(plain: pa.DataType, target: pa.DataType) -> bool:
+    """Whether nested values may become others of the same shape; a struct may lack fields that may be null."""
+    t = pa.types
+    if t.is_list(plain) and t.is_list(target):
+        return _castable(plain.value_type, target.value_type)
+    if t.is_map(plain) and t.is_map(target):
+        return _castable(plain.key_type, target.key_type) and _castable(plain.item_type, target.item_type)
+    if t.is_struct(plain) and t.is_struct(target):
+        held, wanted = {f.name: f.type for f in plain}, {f.name: f for f in target}
+        return held.keys() <= wanted.keys() and all(
+            _castable(held[name], f.type) if name in held else f.nullable for name, f in wanted.items()
+        )
+    return False
 
 
 @contextmanager

@@ -18,18 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.ingest.assets import Mode
-from jobs.ingest.findings import Finding
+from jobs.ingest.findings import Finding, Severity
 from jobs.ingest.keyed import append_unseen
 from jobs.ingest.sources import File
 from jobs.ingest.table_keys import RepeatedKeys
-from jobs.ingest.table_values import Chunk
+from jobs.ingest.table_values import Chunk, RowReject
 from jobs.ingest.tabular import TableOptions, TableSource, open_table
 from jobs.job import Job, Reject
 from jobs.progress import Progress
+from lakehouse.errors import InvalidInputError
 from lakehouse.tables import Commit, Table
 
 BATCH_ROWS = 250_000
 """Rows of a commit, about: whole chunks of the reader."""
+
+
+_INCOMPATIBLE = ("schema-added-column", "schema-type-change", "schema-case-conflict", "schema-missing-column")
 
 
 @dataclass(slots=True)
@@ -49,6 +53,8 @@ class RowIngest:
     evolve: bool
     message: str | None
     progress: Progress
+    flag: bool = False
+    """Whether rows are taken without the values that don't fit, as the dataset's schema says (`misfits`)."""
     landed: int = -1
     """Number of the last batch that an earlier attempt of this run committed."""
     _file: str = ""
@@ -100,7 +106,14 @@ class RowIngest:
 
     def _open(self, file: File, schema: pa.Schema) -> TableSource:
         partial = self.mode == "merge"
-        return open_table(file.location, self.options, schema, self.key, evolve=self.evolve, partial=partial)
+        try:
+            return open_table(
+                file.location, self.options, schema, self.key, evolve=self.evolve, partial=partial, flag=self.flag
+            )
+        except InvalidInputError as error:
+            if error.kind not in _INCOMPATIBLE:
+                raise
+            raise _with_choices(error, self.table.name, file.location) from error
 
     def _schema_of_all(self, files: Sequence[File]) -> pa.Schema:
         schema = self.table.schema()
@@ -126,8 +139,8 @@ class RowIngest:
     def _take_rejects(self, source: TableSource, file: File) -> None:
         new = list(islice(source.rejects(), self._recorded, None))
         self._recorded += len(new)
-        self.job.counts["items"] += len(new)
-        self.job.reject(*(Reject(file.location, None, r.code, r.reason, r.line, r.column) for r in new))
+        self.job.counts["items"] += sum(not r.flagged for r in new)
+        self.job.reject(*(_reject(file, r) for r in new))
 
     def _warn(self, file: File, findings: Sequence[Finding]) -> None:
         self.job.reject(*(Reject.of(file.location, file.path, finding) for finding in findings))
@@ -195,6 +208,24 @@ class RowIngest:
             text = json.dumps(key, default=str, ensure_ascii=False)
             self.job.reject(Reject(self._file, text, code, reason))
         return batch.filter(pc.invert(bad))
+
+
+def _reject(file: File, row: RowReject) -> Reject:
+    severity = Severity.WARNING if row.flagged else Severity.REJECT
+    return Reject(
+        file.location, None, row.code, row.reason, row.line, row.column, severity, value=row.value, rule=row.rule
+    )
+
+
+def _with_choices(error: InvalidInputError, dataset: str, file: str) -> InvalidInputError:
+    """Return an error about a file that fits no row of a dataset, with the choices that are left besides correcting it."""
+    return InvalidInputError(
+        error.kind,
+        f"{error.message} Or change the dataset, which `lakehouse schema check {dataset} {file}` explains, with: "
+        f"lakehouse schema evolve {dataset} --schema {file}; or keep the file apart with: "
+        f"lakehouse dataset fork {dataset} NEW --schema {file} --empty",
+        **error.context,
+    )
 
 
 def _widened(batch: pa.Table, schema: pa.Schema) -> pa.Table:

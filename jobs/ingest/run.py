@@ -23,6 +23,7 @@ from jobs.progress import SILENT, Progress
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.references import parse_name
+from lakehouse.registry import current
 from lakehouse.tables import Table
 
 JOB = "ingest"
@@ -255,10 +256,16 @@ class _Ingest:
             self.evolve,
             self.message,
             self.progress,
+            flag=self._flags(table),
             landed=-1 if landed is None else landed,
         )
         taking.run(files, first)
         return job
+
+    def _flags(self, table: Table) -> bool:
+        """Whether rows land without values that don't fit; in a merge, null would replace the values that are there."""
+        rules = current(self.lake.state(), table.dataset, table.schema(), self.lake.actor)
+        return rules.misfits == "flag" and self.mode != "merge"
 
     def _table_files(self) -> list[File]:
         def wanted(name: str) -> bool:

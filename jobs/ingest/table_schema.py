@@ -1,58 +1,17 @@
-"""Column types of incoming tables: type names, what Delta can hold, and the schema that a file will be read as."""
+"""Column types of incoming tables: what Delta can hold, and the schema that a file will be read as."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from lakehouse.errors import InvalidInputError, suggest
+from lakehouse.type_names import type_named
 
 _TIMESTAMP = pa.timestamp("us")
 _TIMESTAMP_UTC = pa.timestamp("us", "UTC")
-_NAMES: dict[str, pa.DataType] = {
-    **dict.fromkeys(("tinyint", "int8"), pa.int8()),
-    **dict.fromkeys(("smallint", "int16"), pa.int16()),
-    **dict.fromkeys(("int", "integer", "int32"), pa.int32()),
-    **dict.fromkeys(("bigint", "int64", "long"), pa.int64()),
-    **dict.fromkeys(("float", "real", "float32"), pa.float32()),
-    **dict.fromkeys(("double", "double precision", "float64"), pa.float64()),
-    **dict.fromkeys(("boolean", "bool"), pa.bool_()),
-    **dict.fromkeys(("date", "date32", "date32[day]"), pa.date32()),
-    **dict.fromkeys(("timestamp", "datetime", "timestamp_ntz", "timestamp[us]"), _TIMESTAMP),
-    **dict.fromkeys(("timestamptz", "timestamp with time zone", "timestamp[us, tz=utc]"), _TIMESTAMP_UTC),
-    "timestamp[us, utc]": _TIMESTAMP_UTC,
-    **dict.fromkeys(("string", "text", "utf8", "varchar", "char", "nvarchar"), pa.string()),
-}
-_SIZED = re.compile(r"(decimal|numeric|decimal128|varchar|nvarchar|char)\s*\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
-
-
-def type_named(name: str, column: str) -> pa.DataType:
-    """Return the Arrow type of an Arrow or SQL type name: `bigint`, `decimal(10,2)`, `timestamp[us, UTC]`, ...
-
-    The length of `varchar(n)` is not enforced; `integer` has 32 bits, as in SQL.
-
-    Raises:
-        InvalidInputError: the name is not known (type-unknown).
-    """
-    folded = " ".join(name.lower().split())
-    if sized := _SIZED.fullmatch(folded):
-        kind, size, scale = sized[1], int(sized[2]), int(sized[3] or 0)
-        if "char" in kind:
-            return pa.string()
-        if 1 <= size <= 38 and scale <= size:
-            return pa.decimal128(size, scale)
-    if folded not in _NAMES:
-        raise InvalidInputError(
-            "type-unknown",
-            f"Column {column!r} is declared as {name!r}, which is no type name.{suggest(folded, set(_NAMES))} "
-            f"Known are: {', '.join(sorted(_NAMES))}, decimal(p,s) with p up to 38.",
-            column=column,
-            type=name,
-        )
-    return _NAMES[folded]
 
 
 def storable(source: pa.DataType, column: str) -> pa.DataType:

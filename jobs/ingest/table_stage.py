@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -53,8 +53,7 @@ class RejectLog:
 
     def add(self, reject: RowReject) -> None:
         """Append one reject."""
-        fields = (reject.line, reject.column, reject.code, reject.reason, reject.raw)
-        self._pending.append(json.dumps(fields) + "\n")
+        self._pending.append(json.dumps(astuple(reject)) + "\n")
         if len(self._pending) >= 1000:
             self._flush()
 

@@ -57,7 +57,8 @@ class RowReject:
     """A row that was not taken.
 
     `line` is the physical line on which the row starts, counted from 1 with the header, or the row number counted
-    from 1 in Parquet. `column` is None when the row as a whole is wrong. `raw` is the source text, cut to 1 kB.
+    from 1 in Parquet. `column` is None when the row as a whole is wrong. `raw` is the source text, cut to 1 kB, and so is
+    `value`, the one that breaks the `rule`. A flagged row was taken, without the value.
     """
 
     line: int
@@ -65,25 +66,29 @@ class RowReject:
     code: str
     reason: str
     raw: str
+    value: str | None = None
+    rule: str | None = None
+    flagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Why one row of a chunk can't be taken: the first thing that is wrong with it."""
+    """Why one row of a chunk can't be taken as it is."""
 
-    column: str | None
+    column: str
     code: str
     reason: str
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive rows, typed. A row in `misfits` (row number in the chunk -> why) has null in the failing cell."""
+    """Consecutive rows, typed; cells that could not be read are null, and in `misfits` (row in the chunk -> why)."""
 
     lines: pa.Int64Array
     """Where each row starts, as in `RowReject.line`; ascending."""
     batch: pa.RecordBatch
-    misfits: dict[int, Misfit]
+    misfits: dict[int, list[Misfit]]
     raw: Callable[[int], str]
     """Row number in the chunk -> its source text."""
 

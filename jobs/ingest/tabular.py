@@ -25,6 +25,7 @@ from jobs.ingest.table_stage import Stage
 from jobs.ingest.table_values import Chunk, Misfit, Origin, RowReject, TableOptions
 from jobs.ingest.text_table import TextOrigin
 from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.type_names import type_text
 
 __all__ = ["TABLE_FORMATS", "RowReject", "TableOptions", "TableSource", "open_table"]
 
@@ -36,6 +37,10 @@ TABLE_FORMATS: dict[str, Literal["csv", "json", "parquet"]] = {
 """Suffix of a file that `open_table` takes, in lower case -> its format."""
 
 
+_FLAGGED = ("type_mismatch", "overflow")
+"""Codes of values that a row can do without, where null is allowed."""
+
+
 def open_table(
     path: str | Path,
     options: TableOptions | None = None,
@@ -44,6 +49,7 @@ def open_table(
     *,
     evolve: bool = False,
     partial: bool = False,
+    flag: bool = False,
 ) -> TableSource:
     """Open a tabular file for reading; a text file is parsed whole here, into temporary local storage.
 
@@ -54,6 +60,8 @@ def open_table(
         key: Columns that identify a row. All rows of the file that share a key are rejected, and those with null in it.
         evolve: Whether columns that `schema` does not have are added to it.
         partial: Leave columns of `schema` out that the file does not have, instead of filling them with null.
+        flag: Take a row without the values that do not fit, where null is allowed, instead of rejecting it; its flagged
+            rejects say what was left out.
     Returns:
         A source to iterate; close it, or use it in a `with` block, to free its temporary storage early.
     Raises:
@@ -83,7 +91,7 @@ def open_table(
             origin = TextOrigin(staged, options, schema, evolve=evolve, partial=partial, path=path)
         for name in key:
             require_column(name, origin.schema.names, path)
-        source = TableSource(path, origin, key, stage)
+        source = TableSource(path, origin, key, stage, flag=flag)
         on_error.pop_all()
     return source
 
@@ -98,12 +106,12 @@ class _Settled(Origin, Protocol):
 class TableSource:
     """One opened file: its schema, its warnings, its good rows as batches, its bad rows as rejects."""
 
-    def __init__(self, path: Path, origin: _Settled, key: Sequence[str], stage: Stage) -> None:
+    def __init__(self, path: Path, origin: _Settled, key: Sequence[str], stage: Stage, *, flag: bool) -> None:
         self.path = path
         self.schema: pa.Schema = origin.schema
         """What every batch has; a column that the file lacks is null, or (`partial`) left out."""
         self.key = tuple(key)
-        self._origin, self._stage = origin, stage
+        self._origin, self._stage, self._flag = origin, stage, flag
         self.findings: tuple[Finding, ...] = tuple(origin.findings)
         """Warnings about the file as a whole."""
         self._structural = stage.rejects.mark()
@@ -150,14 +158,14 @@ class TableSource:
 
     def _good_rows(self, chunk: Chunk, repeated: RepeatedKeys | None, number: int) -> pa.RecordBatch:
         """Reject what is wrong with a chunk, return the rest."""
-        misfits = dict(chunk.misfits)
+        misfits = {row: [*found] for row, found in chunk.misfits.items()}
         for name in self.key:
             for row in _null_rows(chunk, name):
-                misfits.setdefault(row, Misfit(name, "primary_key", "the key is null"))
+                misfits.setdefault(row, []).append(Misfit(name, "primary_key", "the key is null"))
         for column in self.schema:
             if not column.nullable:
                 for row in _null_rows(chunk, column.name):
-                    misfits.setdefault(row, Misfit(column.name, "not_null", "the column must not be null"))
+                    misfits.setdefault(row, []).append(Misfit(column.name, "not_null", "the column must not be null"))
         if repeated is not None:
             lines = chunk.lines.to_pylist()
             twice = repeated.lines(number, lines[0], lines[-1])
@@ -165,16 +173,27 @@ class TableSource:
                 reason = f"other rows have the same key ({', '.join(self.key)})"
                 for row, line in enumerate(lines):
                     if line in twice:
-                        misfits.setdefault(row, Misfit(self.key[0], "primary_key", reason))
-        for row in sorted(misfits):
-            why = misfits[row]
-            line = chunk.lines[row].as_py()
-            self._stage.rejects.add(RowReject(line, why.column, why.code, why.reason, chunk.raw(row)))
+                        misfits.setdefault(row, []).append(Misfit(self.key[0], "primary_key", reason))
+        refused = [row for row in sorted(misfits) if not self._set_aside(chunk, row, misfits[row])]
         batch = chunk.batch
-        if misfits:
+        if refused:
             rows = pa.array(range(batch.num_rows), pa.int64())
-            batch = batch.filter(pc.invert(pc.is_in(rows, pa.array(list(misfits), pa.int64()))))
+            batch = batch.filter(pc.invert(pc.is_in(rows, pa.array(refused, pa.int64()))))
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def _set_aside(self, chunk: Chunk, row: int, found: Sequence[Misfit]) -> bool:
+        """Note what is wrong with a row; return whether it is taken all the same, with null for what does not fit."""
+        taken = self._flag and all(m.code in _FLAGGED for m in found)
+        line, raw = chunk.lines[row].as_py(), chunk.raw(row)
+        for m in found if taken else found[:1]:
+            self._stage.rejects.add(RowReject(line, m.column, m.code, m.reason, raw, m.value, self._rule(m), taken))
+        return taken
+
+    def _rule(self, misfit: Misfit) -> str:
+        """Return what a misfit breaks."""
+        if misfit.code in _FLAGGED:
+            return f"type {type_text(self.schema.field(misfit.column).type)}"
+        return {"primary_key": f"key {', '.join(self.key)}", "not_null": "not null"}.get(misfit.code, "plain text")
 
 
 def _null_rows(chunk: Chunk, name: str) -> list[int]:

@@ -19,7 +19,7 @@ from jobs.ingest.csv_types import Profile, convert, matches, readable
 from jobs.ingest.findings import Finding, Severity
 from jobs.ingest.table_schema import declared_types, target_schema
 from jobs.ingest.table_stage import RawText, Stage, Staged
-from jobs.ingest.table_values import Chunk, Misfit, TableOptions
+from jobs.ingest.table_values import Chunk, Misfit, TableOptions, cut
 from lakehouse.errors import InvalidInputError
 
 # C0 controls other than tab, newline and carriage return.
@@ -98,15 +98,18 @@ class TextOrigin:
                 yield self._chunk(staged, schema, raw)
 
     def _chunk(self, staged: Staged, schema: pa.Schema, raw: RawText) -> Chunk:
-        misfits: dict[int, Misfit] = {}
+        misfits: dict[int, list[Misfit]] = {}
         arrays = []
         for name in schema.names:
             cells, target = staged.columns[name], schema.field(name).type
             for row in control_rows(cells):
-                misfits.setdefault(row, Misfit(name, "control_character", "the cell holds a NUL or control character"))
+                reason = "the cell holds a NUL or control character"
+                misfits.setdefault(row, []).append(Misfit(name, "control_character", reason, cut(cells[row].as_py())))
             array, failed = _converted(cells, target, self._staged.decimal)
             for row, code in failed.items():
-                misfits.setdefault(row, Misfit(name, code, self._reason(name, target, code, cells[row].as_py())))
+                value = cells[row].as_py()
+                reason = self._reason(name, target, code, value)
+                misfits.setdefault(row, []).append(Misfit(name, code, reason, cut(value)))
             arrays.append(array)
         return Chunk(
             lines=staged.lines,
@@ -167,10 +170,11 @@ def _nested_array(values: list[Any], target: pa.DataType) -> pa.Array | None:
 
 
 def _covers(target: pa.DataType, value: Any) -> bool:
-    """Whether `target` has a place for every key in `value`; Arrow drops the others silently."""
+    """Whether `target` has a place for every key in `value`, which has all that must not be null; Arrow does not look."""
     if isinstance(value, dict) and pa.types.is_struct(target):
         known = {f.name: f.type for f in target}
-        return all(key in known and _covers(known[key], inner) for key, inner in value.items())
+        there = all(f.nullable or value.get(f.name) is not None for f in target)
+        return there and all(key in known and _covers(known[key], inner) for key, inner in value.items())
     if isinstance(value, list) and pa.types.is_list(target):
         return all(_covers(target.value_type, inner) for inner in value)
     return True

@@ -9,12 +9,15 @@ from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
+from lakehouse.decisions.schemas import Column, Compatibility, Misfits, SchemaVersion
 from lakehouse.decisions.subscriptions import Subscription
 from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
     "CheckDefinition",
+    "Column",
+    "Compatibility",
     "Condemned",
     "Cursor",
     "DataTag",
@@ -28,10 +31,12 @@ __all__ = [
     "Member",
     "Milestone",
     "MilestoneVersion",
+    "Misfits",
     "Name",
     "NamedSnapshot",
     "PendingVersion",
     "Proof",
+    "SchemaVersion",
     "Subscription",
     "Tag",
     "Value",

@@ -36,11 +36,13 @@ COLUMNS = {
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
     "holds": "dataset dataset_id reason created_at created_by",
+    "schemas": "dataset schema_number position column_name type nullable in_key description unit semantic newest "
+    "compatibility misfits message created_at created_by dataset_id",
     "readable": "dataset dataset_id table_version pinned_by status verified_at deep files bytes problems",
     "runs": "run job status started_at finished_at actor code_version parameters inputs outputs counts error",
     "lineage": "output_dataset output_dataset_id output_table_version run job input_dataset input_dataset_id "
     "input_table_version source",
-    "rejects": "run dataset dataset_id source item line column_name code severity reason at",
+    "rejects": "run dataset dataset_id source item line column_name code severity reason value rule at",
     "changes": "dataset old_version new_version rows_added rows_removed rows_changed columns key has_keys "
     "old_table_version new_table_version at dataset_id",
     "checks": "dataset name kind columns parameters severity in_file created_at created_by dataset_id",
@@ -58,7 +60,8 @@ TYPES = {
     **dict.fromkeys(("key_columns", "tags", "waiting"), "VARCHAR[]"),
     **dict.fromkeys(("since", "Publish_Date"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("Version_Number", "Dataset_Version"), "BIGINT"),
-    "ready": "BOOLEAN",
+    **dict.fromkeys(("nullable", "in_key", "newest", "ready"), "BOOLEAN"),
+    **dict.fromkeys(("schema_number", "position"), "BIGINT"),
     "deep": "BOOLEAN",
     "readable.pinned_by": "VARCHAR[]",
     "problems": "JSON",
@@ -199,4 +202,4 @@ def test_the_view_of_rejects(tmp_path: Path) -> None:
     }
     lake.facts.append("rejects", pa.Table.from_pylist([row], schema=SCHEMAS["rejects"]), ("t", 0))
     found = records(lake, "from lake.rejects")
-    assert found == [row | {"item": None, "column_name": None, "reason": None}]
+    assert found == [row | dict.fromkeys(("item", "column_name", "reason", "value", "rule"))]

@@ -346,6 +346,8 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "lineage": ["lineage", "vision.tiles_features"],
     "export": ["export", "pets", "-o", "{tiles}/../out"],
     "asset show": ["asset", "show", "vision.tiles", "train/10.png"],
+    "schema show": ["schema", "show", "pets"],
+    "schema list": ["schema", "list", "pets"],
     "show": ["show", "pets@v1"],
     "snapshot create": ["snapshot", "create", "s", "pets"],
     "snapshot list": ["snapshot", "list"],
@@ -364,6 +366,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "check results": ["check", "results", "pets@v1"],
     "stats": ["stats", "pets@v1"],
     "diff --stats": ["diff", "pets@v1", "pets", "--stats"],
+    "schema evolve": ["schema", "evolve", "pets", "--add", "size:int32"],
 }
 
 

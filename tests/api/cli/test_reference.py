@@ -30,7 +30,8 @@ NEEDED = """
     data-tag set, data-tag list, data-tag remove,
     notify add, notify list, notify remove, notify send, notify log, sql, run features, lineage,
     asset show, asset get, export, optimize, vacuum, verify,
-    check add, check load, check remove, check list, check run, check results, stats
+    check add, check load, check remove, check list, check run, check results, stats,
+    schema show, schema list, schema check, schema evolve, schema export, dataset fork
 """
 
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jobs.ingest.csv_types import Profile, convert
-from jobs.ingest.table_schema import type_named
 from jobs.ingest.tabular import RowReject, TableOptions, open_table
 from lakehouse.errors import InvalidInputError, LakeError
+from lakehouse.type_names import type_named
 
 same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 # What a cell may hold: any text without surrogates and control characters; a bare carriage return only inside quotes.

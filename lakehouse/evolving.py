@@ -1,0 +1,103 @@
+"""Changing the columns of a table, and carrying a state's rows over into other columns.
+
+New nullable columns are a commit of the log alone. Any other change - a type, a column less, null no longer allowed -
+writes all rows anew in one commit; earlier versions keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, Schema
+from deltalake.transaction import AddAction
+
+from lakehouse import fences
+from lakehouse.commits import own_commit
+from lakehouse.datafiles import write_files
+from lakehouse.lake import Lake
+from lakehouse.schema import fit, refuse_missing
+from lakehouse.snapshots import Snapshot
+from lakehouse.tables import Commit, Table
+
+
+def change_columns(
+    lake: Lake, before: Snapshot, columns: pa.Schema, *, run: str | None = None, message: str | None = None
+) -> Commit:
+    """Give a dataset these columns; if that means to write rows anew, only when nobody else writes meanwhile.
+
+    Args:
+        before: Its head.
+        columns: All of them, of plain types.
+    Raises:
+        InvalidInputError: rows that do not fit: a value that a type can't hold (value-invalid), null in a column that must
+            not be (null-in-required), a required column that they lack (column-missing), a type of another kind
+            (schema-type-change); a partitioned or constrained adopted table (table-partitioned, table-constrained).
+        ConflictError: somebody committed meanwhile (table-changed), or kept winning for ten minutes (table-busy).
+    """
+    table = Table(lake.storage, before.dataset, lake.actor)
+    handle = table.open()
+    if is_addition(before.schema, columns):  # whatever rows came meanwhile, they are null there
+        return Commit(table.add_columns(handle, columns, run, message).version())
+    table.expect(handle, before.table_version)
+    table.refuse_foreign(handle)
+    reader = carried(before, columns)
+    files = write_files(lake.storage, before.dataset.location, reader, lookup=table.lookup_columns(columns))
+    rows = sum(f.rows for f in files)
+
+    def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
+        table.expect(fresh, before.table_version)
+        fences.refuse_swept(fresh, files, table.name)
+        stamp = own_commit(
+            app,
+            number,
+            actor=lake.actor,
+            run=run,
+            message=message,
+            rows_added=rows,
+            rows_removed=rows,
+            what="EVOLVE",
+            retries=0,
+        )
+        adds = [AddAction(f.path, f.size, {}, f.modified, True, f.stats) for f in files]
+        schema = Schema.from_arrow(columns)
+        fresh.create_write_transaction(adds, "overwrite", schema, commit_properties=stamp)  # type: ignore[arg-type]
+        return None
+
+    return table.retried(attempt, None, run, lambda version: Commit(version, rows, rows))
+
+
+def is_addition(old: pa.Schema, new: pa.Schema) -> bool:
+    """Whether one schema only adds nullable columns to another, which are null in the rows that are there."""
+    known = {f.name: f for f in new}
+    kept = all(f.name in known and f.equals(known[f.name]) for f in old)
+    return kept and all(f.nullable for f in new if f.name not in old.names)
+
+
+def carried(source: Snapshot, columns: pa.Schema) -> pa.RecordBatchReader:
+    """Return the rows of a state in other columns: by name ignoring case, safe casts only, new columns null, others left out.
+
+    Numbers, truth values, dates and times may become text.
+
+    Raises:
+        InvalidInputError: rows that do not fit, as `change_columns`; on the call or while it is read.
+    """
+    spelt = {n.casefold(): n for n in columns.names}
+    names = [n for n in source.schema.names if n.casefold() in spelt]
+    fields = [_as_text(source.schema.field(n), columns.field(spelt[n.casefold()])) for n in names]
+    schema = pa.schema(fields)
+    refuse_missing(schema, columns)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in source.batches(names):
+            arrays = [a if a.type == f.type else pc.cast(a, f.type) for a, f in zip(batch.columns, fields, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return fit(pa.RecordBatchReader.from_batches(schema, batches()), columns)
+
+
+def _as_text(held: pa.Field, wanted: pa.Field) -> pa.Field:
+    """Return the field under the name that is wanted, as text where that is wanted of a simple type."""
+    simple = not pa.types.is_nested(held.type) and not pa.types.is_binary(held.type)
+    return pa.field(wanted.name, wanted.type if simple and pa.types.is_string(wanted.type) else held.type)

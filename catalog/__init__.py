@@ -18,6 +18,7 @@ from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
+from catalog.milestone_files import load_milestone
 from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
 from catalog.milestones import (
     archive_milestone,
@@ -92,6 +93,7 @@ __all__ = [
     "list_tags",
     "list_versions",
     "load_checks",
+    "load_milestone",
     "milestone_orphans",
     "milestone_status",
     "notify",

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catalog.declarations import read_yaml
 from lakehouse.decisions import CheckDefinition
 from lakehouse.decisions.checks import Severity
-from lakehouse.errors import InvalidInputError, NotFoundError, translated
+from lakehouse.errors import InvalidInputError
 
 _OWN = ("kind", "name", "column", "columns", "severity")
 
@@ -40,20 +41,7 @@ def parse_checks(path: Path, default_name: Callable[[str, Sequence[str]], str]) 
         NotFoundError: there is no such file (file-not-found).
         InvalidInputError: it is no YAML, or not of the form above (checks-file-invalid).
     """
-    import yaml
-
-    with translated(f"reading {path}"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise NotFoundError("file-not-found", f"There is no file {path}.") from error
-        except UnicodeDecodeError as error:
-            raise _invalid(path, "it is not UTF-8") from error
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise _invalid(path, "it is not YAML" + (f", see line {mark.line + 1}" if mark else "")) from error
+    found = read_yaml(path, lambda what: _invalid(path, what))
     if not isinstance(found, dict) or set(found) != {"dataset", "checks"} or not isinstance(found["dataset"], str):
         raise _invalid(path, "it needs `dataset`, a name, and `checks`, a list, and nothing else")
     if not isinstance(found["checks"], list):

@@ -103,7 +103,7 @@ def write_schema(schema: SchemaVersion, format: str, title: str = "") -> bytes:
         format: yaml, json-schema, or arrow (an Arrow IPC stream without rows).
         title: The dataset's name, for a JSON Schema.
     Raises:
-        InvalidInputError: another format (format-unknown); YAML without its package (extra-missing).
+        InvalidInputError: another format (format-unknown).
     """
     if format == "json-schema":
         return (
@@ -115,7 +115,9 @@ def write_schema(schema: SchemaVersion, format: str, title: str = "") -> bytes:
             pass
         return bytes(sink.getvalue().to_pybytes())
     if format == "yaml":
-        text: str = _yaml().safe_dump(entries(schema), sort_keys=False, allow_unicode=True, default_flow_style=None)
+        import yaml
+
+        text: str = yaml.safe_dump(entries(schema), sort_keys=False, allow_unicode=True, default_flow_style=None)
         return text.encode()
     raise InvalidInputError("format-unknown", f"{format!r} is no format. Known are: {', '.join(FORMATS)}.")
 
@@ -128,6 +130,8 @@ def entries(schema: SchemaVersion) -> dict[str, Any]:
 
 
 def _from_file(given: str | Path) -> SchemaSpec:
+    import yaml
+
     path = Path(given)
     kind = path.suffix.lower()
     if isinstance(given, str) and ":" in given and not path.exists():
@@ -140,7 +144,7 @@ def _from_file(given: str | Path) -> SchemaSpec:
         if kind in (".arrow", ".arrows", ".feather", ".ipc"):
             return _spec(_ipc_schema(path))
         text = path.read_text(encoding="utf-8")
-        loaded = _yaml().safe_load(text) if kind in (".yaml", ".yml") else json.loads(text)
+        loaded = yaml.safe_load(text) if kind in (".yaml", ".yml") else json.loads(text)
     except OSError as error:
         raise _invalid(f"{path} can't be read: {error.strerror or 'not in its format'}") from error
     except InvalidInputError:
@@ -240,14 +244,6 @@ def _spec(
 ) -> SchemaSpec:
     fields = [p.with_metadata(f.metadata) for p, f in zip(plain_schema(schema), schema, strict=True)]
     return SchemaSpec(columns_of(pa.schema(fields)), key, compatibility, misfits)
-
-
-def _yaml() -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise missing_extra("yaml", "api") from error
-    return yaml
 
 
 def _invalid(what: str) -> InvalidInputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -179,6 +180,10 @@ def define(
         description=description,
         message=message,
     )
+    _print_definition(ctx, made)
+
+
+def _print_definition(ctx: typer.Context, made: Milestone) -> None:
     lines = [
         ("milestone", made.full_name),
         ("members", words(made.members)),
@@ -190,6 +195,17 @@ def define(
     ]
     print_record(call_of(ctx), _milestone_json(made), lines)
     note(f"See what it waits for: lakehouse milestone status {made.full_name}")
+
+
+@command(
+    milestone,
+    "load",
+    example="milestone load spring.yaml",
+    python='catalog.load_milestone(lake, "spring.yaml")',
+)
+def load(ctx: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE")], message: Message = None) -> None:
+    """Define a milestone as a YAML file says; docs/milestones.md shows one."""
+    _print_definition(ctx, catalog.load_milestone(open_lake(ctx), file, message=message))
 
 
 @command(

@@ -113,6 +113,13 @@ def test_links(cli: Typed, tmp_path: Path) -> None:
     assert cli("milestone", "define", "m", "pets", "homes", "--link", "homes.pet = pets.id").code == 2
 
 
+def test_load(cli: Typed, tmp_path: Path) -> None:
+    """A milestone is defined by a file."""
+    (tmp_path / "spring.yaml").write_text("milestone: spring\ndatasets: [pets]\ndata_tags: [FINAL]\n")
+    assert cli.json("milestone", "load", tmp_path / "spring.yaml")["data_tags"] == ["FINAL"]
+    assert cli("milestone", "load", tmp_path / "other.yaml").code == 3
+
+
 def test_watch(spring: Typed) -> None:
     """`watch --once` brings all milestones as far as they can go, and says where they stand."""
     assert spring.json("milestone", "watch", "--once")[0]["status"] == "Pending"

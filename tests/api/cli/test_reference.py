@@ -25,7 +25,7 @@ NEEDED = """
     delete, log, show, head, diff, publish, tag set, tag list, tag remove, snapshot create, snapshot list,
     restore, expire, hold set, hold list, hold release,
     snapshot delete, milestone define, milestone show, milestone list, milestone publish, milestone status,
-    milestone join, milestone leave, milestone archive, milestone unarchive, milestone protect, milestone compare,
+    milestone load, milestone join, milestone leave, milestone archive, milestone unarchive, milestone protect, milestone compare,
     milestone rollback, milestone orphans, milestone watch, promote,
     data-tag set, data-tag list, data-tag remove,
     notify add, notify list, notify remove, notify send, notify log, sql, run features, lineage,

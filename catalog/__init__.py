@@ -17,7 +17,7 @@ from catalog.drift import ColumnDrift, drift
 from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
-from catalog.lineage import Edge, Run, lineage, start_run
+from catalog.lineage import Edge, lineage, lineage_tree
 from catalog.milestone_files import load_milestone
 from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
 from catalog.milestones import (
@@ -34,9 +34,11 @@ from catalog.milestones import (
     unarchive_milestone,
 )
 from catalog.notifications import Delivery, list_deliveries, list_subscriptions, notify, subscribe, unsubscribe
+from catalog.openlineage import openlineage_events
 from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
+from catalog.runs import Run, start_run
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
 from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
@@ -81,6 +83,7 @@ __all__ = [
     "join_milestone",
     "leave_milestone",
     "lineage",
+    "lineage_tree",
     "list_checks",
     "list_data_tags",
     "list_datasets",
@@ -97,6 +100,7 @@ __all__ = [
     "milestone_orphans",
     "milestone_status",
     "notify",
+    "openlineage_events",
     "pinned_by",
     "promote",
     "protect_milestone",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from catalog.datasets import prepare_dataset, register_dataset
-from catalog.lineage import start_run
+from catalog.runs import start_run
 from catalog.schema_formats import SchemaLike, SchemaSpec, read_schema
 from catalog.schemas import show_schema
 from lakehouse.decisions import Dataset, SchemaVersion

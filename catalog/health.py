@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from catalog.lineage import code_version
+from catalog.runs import code_version
 from lakehouse.decisions import Dataset, DatasetVersion, Format, Milestone, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake, connect

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog.lineage import Run, start_run
+from catalog.runs import Run, start_run
 from jobs.ingest.findings import Finding, Severity
 from lakehouse.decisions import Dataset
 from lakehouse.errors import ConflictError, NotFoundError, StateError

@@ -24,12 +24,14 @@ from api.cli.output import (
     print_rows,
     shown_reference,
     size,
+    tally,
     version,
     when,
     words,
 )
 from api.cli.stats import drift_json, print_drift
 from api.cli.tables import PIPED_WIDTH, cell, draw, draw_rows, rows_of, values_of
+from catalog.openlineage import event_json
 from lakehouse.copying import copy_id
 from lakehouse.decisions import DatasetVersion
 from lakehouse.diff import Diff
@@ -256,17 +258,34 @@ def lineage(
     ctx: typer.Context,
     reference: Ref,
     forward: Annotated[bool, typer.Option("--forward", help="What was made from it, instead.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="As a tree.")] = False,
+    openlineage: Annotated[
+        bool, typer.Option("--openlineage", help="As OpenLineage events, one JSON object a line.")
+    ] = False,
 ) -> None:
     """Show what a state was made from, or what was made from it."""
-    edges: list[dict[str, Any]] = [asdict(e) for e in catalog.lineage(open_lake(ctx), reference, forward=forward)]
+    lake = open_lake(ctx)
+    if openlineage:
+        for event in catalog.openlineage_events(lake, reference, forward=forward):
+            typer.echo(event_json(event))
+        return
+    found = catalog.lineage(lake, reference, forward=forward)
+    ref = parse(reference)
+    empty = f"Nothing was made from {ref} by a recorded run." if forward else f"No recorded run made {ref}."
+    if tree and found and not call_of(ctx).json:
+        for line in catalog.lineage_tree(str(ref), found, forward=forward):
+            typer.echo(line)
+        return
     columns = [
         Column("depth", "step", str, right=True),
         Column("output"),
         Column("made_from", "made from"),
         Column("job"),
+        Column("started_at", "at", when),
+        Column("counted"),
         Column("run"),
     ]
-    shown = edges if call_of(ctx).json else [e | {"made_from": e["input"] or e["source"]} for e in edges]
-    ref = parse(reference)
-    empty = f"Nothing was made from {ref} by a recorded run." if forward else f"No recorded run made {ref}."
+    edges: list[dict[str, Any]] = [asdict(e) for e in found]
+    added = [{"made_from": e["input"] or e["source"], "counted": tally(e["counts"] or {})} for e in edges]
+    shown = edges if call_of(ctx).json else [e | more for e, more in zip(edges, added, strict=True)]
     print_rows(call_of(ctx), shown, columns, empty=empty)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from catalog.datasets import create_dataset
-from catalog.lineage import start_run
+from catalog.runs import start_run
 from jobs.features.changes import KEPT, Changes, since
 from jobs.features.image import FEATURE_SCHEMA, FeatureBatch, compute_batch
 from jobs.ingest.findings import Finding, Severity

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from catalog.datasets import create_dataset
-from catalog.lineage import Run
+from catalog.runs import Run
 from jobs.ingest.assets import ASSET_SCHEMA, AssetIngest, Mode, landed_paths
 from jobs.ingest.idx import read_idx
 from jobs.ingest.items import Layout, Load, loads_of_files, loads_of_idx, wanted_name

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from openlineage.client.event_v2 import RunState
 
 import catalog
+from catalog.openlineage import event_json
 from lakehouse.decisions import Cursor, Decision, Lease
 from lakehouse.errors import NotFoundError, StateError
 from lakehouse.lake import Lake
@@ -174,3 +176,63 @@ def test_unknown(lake: Lake) -> None:
     """Lineage of what does not exist is an error."""
     with pytest.raises(NotFoundError):
         catalog.lineage(lake, "nothing")
+
+
+def test_what_is_known_of_a_step(photos: Table, lake: Lake) -> None:
+    """Each step has its run's parameters, code version and counts, and the published versions that it read and wrote."""
+    target = make_table(lake, "features", SCHEMA)
+    catalog.publish(lake, "photos")
+    with catalog.start_run(lake, "job", parameters={"size": 32}, inputs=[lake.read("photos@v1")]) as run:
+        run.counts["processed"] = 1
+        run.output(target.dataset, target.append(pa.table({"id": [1]}), run=run.run).table_version)
+    catalog.publish(lake, "features")
+    [edge] = catalog.lineage(lake, "features@v1")
+    assert (edge.input_version, edge.output_version, edge.status, edge.actor) == (1, 1, "succeeded", "tester")
+    assert (edge.parameters, edge.counts) == ({"size": 32}, {"processed": 1})
+    assert "python" in (edge.code_version or "")
+    assert edge.started_at is not None
+    assert edge.finished_at is not None
+    assert edge.started_at <= edge.finished_at
+
+
+def test_tree(photos: Table, lake: Lake) -> None:
+    """As a tree each step hangs under what it led to; a step that is shown once is not drawn again."""
+    features, labels, both = (make_table(lake, name, SCHEMA) for name in ("features", "labels", "both"))
+    first, second = step(lake, "features", photos, features), step(lake, "labels", photos, labels)
+    with catalog.start_run(lake, "join", parameters={}, inputs=[lake.read("features"), lake.read("labels")]) as run:
+        run.output(both.dataset, both.append(pa.table({"id": [1]}), run=run.run).table_version)
+    assert catalog.lineage_tree("both", catalog.lineage(lake, "both")) == [
+        "both",
+        f"├─ main.features@#1  [join, {run.run}]",
+        f"│  └─ main.photos@#1  [features, {first}]",
+        f"└─ main.labels@#1  [join, {run.run}]",
+        f"   └─ main.photos@#1  [labels, {second}]",
+    ]
+    forward = catalog.lineage_tree("photos", catalog.lineage(lake, "photos@#1", forward=True), forward=True)
+    assert [line.strip("│├└─ ").split()[0] for line in forward] == [
+        "photos",
+        "main.labels@#1",
+        "main.both@#1",
+        "main.features@#1",
+        "main.both@#1",
+    ]
+
+
+def test_openlineage(photos: Table, lake: Lake) -> None:
+    """Runs are START and COMPLETE or FAIL events of OpenLineage, with states as versions; the same run, the same id."""
+    target = make_table(lake, "features", SCHEMA)
+    step(lake, "features", photos, target)
+    bad = catalog.start_run(lake, "bad", parameters={}, inputs=[lake.read("photos")])
+    bad.output(target.dataset, target.append(pa.table({"id": [2]}), run=bad.run).table_version)
+    bad.__exit__(StateError, StateError("some-kind", "What happened."), None)
+    events = catalog.openlineage_events(lake, "features")
+    assert [event.eventType for event in events] == [RunState.START, RunState.COMPLETE, RunState.START, RunState.FAIL]
+    assert len({event.run.runId for event in events}) == 2
+    started, ended, _, failed = (json.loads(event_json(event)) for event in events)
+    assert started["run"]["runId"] == ended["run"]["runId"]
+    assert (ended["job"]["name"], ended["job"]["namespace"]) == ("features", f"file://{lake.root}")
+    assert [(d["name"], d["facets"]["version"]["datasetVersion"]) for d in ended["inputs"]] == [("main.photos", "1")]
+    assert [(d["name"], d["facets"]["version"]["datasetVersion"]) for d in ended["outputs"]] == [("main.features", "1")]
+    assert ended["run"]["facets"]["executionParameters"]["parameters"] == [{"key": "x", "name": "x", "value": "1"}]
+    assert failed["run"]["facets"]["errorMessage"]["message"] == "some-kind: What happened."
+    assert catalog.openlineage_events(lake, "features")[0].run.runId == events[0].run.runId

@@ -198,6 +198,11 @@ def test_lineage(cli: Typed) -> None:
     assert back[1]["source"].endswith("tiles")
     assert [e["job"] for e in cli.json("lineage", "vision.tiles@v1", "--forward")] == ["features.image"]
     assert "made from" in cli.ok("lineage", "vision.tiles_features").stdout
+    assert "└─ vision.tiles@#1" in cli.ok("lineage", "vision.tiles_features", "--tree").stdout
+    events = [
+        json.loads(line) for line in cli.ok("lineage", "vision.tiles_features", "--openlineage").stdout.splitlines()
+    ]
+    assert [e["eventType"] for e in events] == ["START", "COMPLETE"] * 2
     assert "No recorded run made" in cli.ok("lineage", "pets").stderr
 
 

@@ -28,7 +28,7 @@ from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commi
 from lakehouse.decisions import DATA_TAGS, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
-from lakehouse.state import EMPTY, State
+from lakehouse.state import EMPTY, Row, State
 from lakehouse.storage import Storage
 from lakehouse.upkeep import awake_s, overslept, tend_if_due
 
@@ -161,7 +161,8 @@ class Ledger:
                     return Decided(result, state)
                 attempt = next(self._numbers)
                 attempts[attempt] = result
-                rows = self._rows(table.version() + 1, decisions, commit_id, run, message)
+                folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
+                rows = self._rows(table.version() + 1, decisions, folded, commit_id, run, message)
                 self._commit(table, rows, (app, attempt), run, message)
                 tend_if_due(self._storage, LEDGER_KEY, table.version(), LEDGER_PROPERTIES)
                 if overslept(opened):  # the log may have been cut off before this commit, which nobody sees then
@@ -179,7 +180,6 @@ class Ledger:
                 log.debug("ledger commit tried again", extra={"attempt": len(attempts), "error": type(error).__name__})
                 backoff(len(attempts))
                 continue
-            folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
             return Decided(result, self._keep(state.with_rows(state.seq + 1, folded)))
 
     def history(self) -> pa.Table:
@@ -277,15 +277,19 @@ class Ledger:
         return pa.concat_tables(parts).sort_by([("seq", "ascending"), ("pos", "ascending")])
 
     def _rows(
-        self, seq: int, decisions: Sequence[Decision], commit_id: str, run: str | None, message: str | None
+        self,
+        seq: int,
+        decisions: Sequence[Decision],
+        folded: Sequence[Row],
+        commit_id: str,
+        run: str | None,
+        message: str | None,
     ) -> pa.Table:
         count, now = len(decisions), datetime.now(UTC)
         columns: list[list[Any]] = [
             [seq] * count,
             list(range(count)),
-            [d.entity for d in decisions],
-            [d.key for d in decisions],
-            [d.value.to_json() if d.value else None for d in decisions],
+            *([row[i] for row in folded] for i in range(3)),
             [d.action for d in decisions],
             [now] * count,
             [self.actor] * count,

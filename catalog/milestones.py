@@ -359,7 +359,7 @@ def _without_version(name: str) -> MilestoneRef:
 
 
 def _info(state: State, version: MilestoneVersion) -> MilestoneInfo:
-    tag = state.get(DataTag, version.data_tag.casefold())
+    tag = state.get(DataTag, (version.data_tag or "").casefold())
     return MilestoneInfo(version, tag.attribute if tag else None, tag.color if tag else None)
 
 

@@ -67,7 +67,7 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
     lines = [
         ("milestone", f"{made.full_name}/v{made.number}"),
         ("status", made.status),
-        ("data tag", tagged),
+        ("data tag", tagged or "the members' differ"),
         ("published", f"{when(made.published_at)} by {made.published_by}"),
         ("message", made.message),
     ]

@@ -71,8 +71,8 @@ class MilestoneVersion(Value):
     full_name: str
     number: int
     status: Literal["Published", "Archived"] = "Published"
-    data_tag: str
-    """The data tag that all members share."""
+    data_tag: str | None
+    """The data tag that all members share; None in versions of earlier releases, where they could differ."""
     members: tuple[Member, ...]
     proofs: tuple[Proof, ...] = ()
     """The links, each counted at exactly the members' versions; those of members that did not change are cited."""

@@ -83,7 +83,7 @@ _GONE = re.compile(r"not found|no such file|nosuchkey|data-missing|file-missing|
 # What delta-rs says when the log was folded under a handle that had been opened before, or a checkpoint was replaced by
 # a smaller one between the look at its size and the reading.
 _FOLDED = re.compile(
-    r"invalid table version|found gap|invalid checkpoint|parquet( argument)? error"
+    r"invalid table version|found gap|invalid checkpoint|logsegment end version|parquet( argument)? error"
     r"|not found\b.*_delta_log/[0-9]{20}|_delta_log/[0-9]{20}\S* not found"
 )
 

@@ -23,6 +23,7 @@ from lakehouse.errors import FormatError, InvalidInputError, StorageError, trans
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
+_GONE = re.compile(r"(?:No files found.* pattern|FileNotFoundError:) *(?P<path>.*)")
 _open: WeakSet[DuckDBPyConnection] = WeakSet()
 _streams: WeakSet[pa.RecordBatchReader] = WeakSet()
 
@@ -219,8 +220,15 @@ def reading(reference: str) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as error:
-            said = str(error).split("\n")[0]
-            if "No files found" in said:
-                message = f"A data file of {reference} is gone: {said.split('pattern')[-1].strip()}. Was it vacuumed?"
+            said = told(error)
+            if gone := _GONE.search(said):
+                where = "" if gone["path"] in ("", "None") else f": {gone['path']}"
+                message = f"A data file of {reference} is gone{where}. Was it vacuumed?"
                 raise StorageError("data-missing", message, reference=reference) from error
             raise OSError(said) from error  # `translated` knows what the words of a store mean
+
+
+def told(error: Exception) -> str:
+    """Return in one line what DuckDB says; of an error in a file system written in Python, that error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]

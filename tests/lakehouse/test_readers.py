@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from lakehouse.decisions import Dataset
-from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.errors import InvalidInputError, NotFoundError, StorageError
 from lakehouse.profiles import Profile
 from lakehouse.readers.relation import connect, literal, source_sql
 from lakehouse.snapshots import Snapshot, open_snapshot
 from lakehouse.storage import Storage
+from tests.support.lakes import make_lake, make_table
 
 ROWS = pa.table(
     {
@@ -242,3 +243,20 @@ def test_values_of_every_kind_are_found(tmp_path: Path) -> None:
     for name, value in row.items():
         assert len(snapshot.find(**{name: value})) == 1, name
         assert len(snapshot.find(**{name: None})) == 1, name
+
+
+def test_a_file_that_is_gone_is_told_on_every_backend(root_uri: str) -> None:
+    """A data file that somebody deleted is told as that, in one line, whatever way the store says it."""
+    lake = make_lake(root_uri)
+    make_table(lake, "t", pa.schema([("id", pa.int64())])).append(pa.table({"id": [1]}))
+    snapshot = lake.read("t")
+    path = snapshot.file_list.table.column("path")[0].as_py()
+    lake.storage.delete([f"{snapshot.dataset.location}/{path}"])
+    for read in (snapshot.to_arrow, lambda: snapshot.to_arrow(where="id = 1"), lambda: list(snapshot.batches())):
+        with pytest.raises(
+            StorageError, match=r"data file of t@head is gone|data file of main\.t@head is gone"
+        ) as caught:
+            read()
+        assert caught.value.kind == "data-missing"
+        assert "\n" not in caught.value.message
+        assert "Traceback" not in caught.value.message

@@ -13,6 +13,7 @@ from catalog.checks import Loaded, add_check, check_results, list_checks, load_c
 from catalog.cleanup import CleanUp, vacuum
 from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.dependents import Dependent, dependents
 from catalog.drift import ColumnDrift, drift
 from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
@@ -36,6 +37,7 @@ from catalog.milestones import (
 from catalog.notifications import Delivery, list_deliveries, list_subscriptions, notify, subscribe, unsubscribe
 from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
+from catalog.renaming import rename_dataset, unalias_dataset
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
 from catalog.statistics import ColumnStats, statistics
@@ -50,6 +52,7 @@ __all__ = [
     "ColumnDrift",
     "ColumnStats",
     "Delivery",
+    "Dependent",
     "Edge",
     "Expiry",
     "Fork",
@@ -71,6 +74,7 @@ __all__ = [
     "create_dataset",
     "define_milestone",
     "delete_dataset",
+    "dependents",
     "doctor",
     "drift",
     "evolve_schema",
@@ -107,6 +111,7 @@ __all__ = [
     "remove_check",
     "remove_data_tag",
     "remove_tag",
+    "rename_dataset",
     "restore",
     "roll_back_milestone",
     "run_checks",
@@ -120,6 +125,7 @@ __all__ = [
     "statistics",
     "status",
     "subscribe",
+    "unalias_dataset",
     "unarchive_milestone",
     "undrop_dataset",
     "unsubscribe",

@@ -17,7 +17,7 @@ from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import SKEW, held, pinned_versions, pins_on_versions
 from lakehouse.references import parse_name
-from lakehouse.resolution import find_name
+from lakehouse.resolution import find_name, named_now
 from lakehouse.spans import parse_span
 from lakehouse.vacuum import survey
 
@@ -139,16 +139,18 @@ def _judge(state: State, names: Sequence[Name], rules: _Rules, now: datetime) ->
     living: dict[str, list[DatasetVersion]] = {name.series: [] for name in names}
     for version in state.all(DatasetVersion):
         if version.series in living and version.expired_at is None:
-            living[version.series].append(version)
+            living[version.series].append(named_now(state, version))
     marks = _marks(state, now - SKEW)
     for versions in living.values():
         versions.sort(key=lambda v: v.number, reverse=True)
-        for newer, version in enumerate(versions):
-            if rules.keeps(version, newer):
+        newer = 0
+        for version in versions:
+            position, newer = newer, newer + (not version.withdrawn)  # a withdrawn one stands for no newer one
+            if rules.keeps(version, position):
                 continue
             hold = held(state, version.dataset_id)
             why = [
-                *([] if newer else ["newest version"]),
+                *([] if position else ["newest version"]),
                 *marks[version.series, version.number],
                 *marks[version.dataset_id, version.table_version],
                 *([f"legal hold: {hold.reason}"] if hold else []),

@@ -13,7 +13,7 @@ from catalog.check_runs import gate
 from catalog.copies import copied
 from catalog.milestones import joining
 from lakehouse import changes
-from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
+from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Tag
 from lakehouse.diff import diff
 from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
@@ -22,7 +22,7 @@ from lakehouse.metrics import combine, measure
 from lakehouse.pins import is_condemned, refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
-from lakehouse.resolution import find_name, published_at, refuse_expired, tags_of, versions_of
+from lakehouse.resolution import find_name, known_name, published_at, refuse_expired, tags_of, versions_of
 from lakehouse.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
-        name = find_name(state, full_name)
+        name = find_name(state, full_name)  # it may have been renamed meanwhile
         # Of a deleted dataset the name has no id, as a table that is no copy has no original.
         if name.dataset_id is None or name.dataset_id not in (snapshot.dataset.dataset_id, snapshot.dataset.copy_of):
             raise StateError(
@@ -151,7 +151,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
             series=name.series,
             number=name.last_version + 1,
             dataset_id=snapshot.dataset.dataset_id,
-            full_name=full_name,
+            full_name=name.full_name,
             table_version=snapshot.table_version,
             data_tag=_known_case(state, wish.data_tag),
             message=wish.message,
@@ -167,7 +167,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
             correction=wish.correction,
         )
         raised = replace(name, last_version=version.number)
-        joined = joining(state, wish.milestone, full_name) if wish.milestone else []
+        joined = joining(state, wish.milestone, name.full_name) if wish.milestone else []
         return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised), *joined]
 
     return lake.ledger.decide(rule, run=wish.run, message=wish.message or None).result
@@ -253,9 +253,9 @@ def _known_case(state: State, data_tag: str) -> str:
 def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
     """Return the newest published version of this very table, to measure the change against."""
     state = lake.state()
-    name = state.get(Name, dataset.full_name.casefold())
+    name = known_name(state, dataset.full_name)
     published = versions_of(state, name.series) if name else ()
-    own = [v for v in published if v.dataset_id == dataset.dataset_id and v.expired_at is None]
+    own = [v for v in published if v.dataset_id == dataset.dataset_id and v.expired_at is None and not v.withdrawn]
     if not own:
         return None
     newest = max(own, key=lambda v: v.number)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lakehouse import diff as diffs
 from lakehouse import leases
-from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
+from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
@@ -27,6 +27,7 @@ from lakehouse.resolution import (
     find_milestone_version,
     find_name,
     find_snapshot,
+    living_names,
     published_at,
     refuse_expired,
     resolve,
@@ -320,7 +321,7 @@ class Lake:
         return self._open(resolve(self.storage, state, ref), state)
 
     def _names(self) -> list[str]:
-        return [d.full_name for d in self.state().all(Dataset) if d.deleted_at is None and d.copy_of is None]
+        return living_names(self.state())
 
     def _system_relation(self, name: str) -> pa.Table | Snapshot:
         if name == "ledger_state":

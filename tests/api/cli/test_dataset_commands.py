@@ -73,6 +73,7 @@ def test_dataset_delete_and_undrop(cli: Typed) -> None:
         "dataset": "main.pets",
         "rows": 4,
         "versions_kept": 1,
+        "dependents": [],
     }
     assert cli.json("show", "pets")["rows"] == 4
     cli.ok("dataset", "delete", "pets", "--yes")
@@ -80,3 +81,37 @@ def test_dataset_delete_and_undrop(cli: Typed) -> None:
     assert cli.json("show", "pets@v1")["rows"] == 3
     cli.ok("dataset", "undrop", "pets")
     assert cli.json("show", "pets")["rows"] == 4
+
+
+def test_dataset_delete_shows_dependents(cli: Typed) -> None:
+    """`dataset delete` first shows milestones, derived datasets, other datasets' checks and snapshots that rely on it."""
+    cli.ok("milestone", "define", "spring", "pets")
+    cli.ok("dataset", "fork", "pets@v1", "cats")
+    cli.ok("check", "add", "cats", "foreign_key", "--columns", "id", "--set", "to=pets", "--set", "to_columns=[id]")
+    cli.ok("snapshot", "create", "run-1", "pets@v1")
+    found = cli.json("dataset", "delete", "pets")["dependents"]
+    assert [(d["kind"], d["name"]) for d in found] == [
+        ("milestone", "main.spring"),
+        ("milestone version", "main.spring/v1"),
+        ("dataset", "main.cats"),
+        ("check", "main.cats: foreign_key_id"),
+        ("snapshot", "run-1"),
+    ]
+    dry = cli.ok("dataset", "delete", "pets").stdout
+    assert "relied on by milestone version  main.spring/v1" in dry
+    cli.ok("dataset", "delete", "pets", "--yes")
+    assert cli.json("show", "pets@spring/v1")["rows"] == 3
+
+
+def test_dataset_rename(cli: Typed) -> None:
+    """`dataset rename` keeps the old name, which output says no more; `unalias` gives it back."""
+    assert cli.json("dataset", "rename", "pets", "animals")["aliases"] == ["main.pets"]
+    assert cli.json("show", "pets@v1")["reference"] == "main.animals@v1"
+    assert [d["dataset"] for d in cli.json("dataset", "list")] == ["main.animals", "vision.tiles"]
+    assert cli.json("sql", "select count(*) as n from pets") == [{"n": 4}]
+    assert cli("dataset", "create", "pets", "--columns", "a:int64").code == 5
+    assert cli("dataset", "rename", "animals", "vision.animals").code == 2
+    assert "would give back" in cli.ok("dataset", "unalias", "pets").stdout
+    assert cli.json("show", "pets")["rows"] == 4
+    cli.ok("dataset", "unalias", "pets", "--yes")
+    assert cli("show", "pets").code == 3

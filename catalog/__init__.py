@@ -14,6 +14,7 @@ from catalog.cleanup import CleanUp, vacuum
 from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
 from catalog.dependents import Dependent, dependents
+from catalog.deprecation import deprecate, undeprecate
 from catalog.drift import ColumnDrift, drift
 from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
@@ -75,6 +76,7 @@ __all__ = [
     "define_milestone",
     "delete_dataset",
     "dependents",
+    "deprecate",
     "doctor",
     "drift",
     "evolve_schema",
@@ -127,6 +129,7 @@ __all__ = [
     "subscribe",
     "unalias_dataset",
     "unarchive_milestone",
+    "undeprecate",
     "undrop_dataset",
     "unsubscribe",
     "vacuum",

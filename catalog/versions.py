@@ -19,6 +19,7 @@ from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFou
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
+from lakehouse.notices import refuse_withdrawn
 from lakehouse.pins import is_condemned, refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
@@ -181,8 +182,8 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
         NotFoundError: what the reference names does not exist.
-        StateError: the state is not published (version-not-published), or was given up (version-expired); the word is
-            a data tag (tag-taken).
+        StateError: the state is not published (version-not-published), was given up (version-expired) or withdrawn
+            (version-withdrawn); the word is a data tag (tag-taken).
     """
     check_tag(tag)
     ref = parse(reference)
@@ -197,6 +198,7 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
         refuse_expired(state, chosen)
+        refuse_withdrawn(state, chosen)
         used = {v.data_tag.casefold() for v in versions_of(state, chosen.series)} | {d.key for d in state.all(DataTag)}
         if tag.casefold() in used:
             raise StateError(

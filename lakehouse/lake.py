@@ -19,6 +19,7 @@ from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapsho
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
+from lakehouse.notices import tell
 from lakehouse.pins import refuse_condemned
 from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
 from lakehouse.resolution import (
@@ -131,8 +132,11 @@ class Lake:
     def read(self, reference: str | Reference) -> Snapshot:
         """Open the state that a reference names; the snapshot never moves.
 
+        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process.
+
         Raises:
             InvalidInputError: it does not parse (reference-invalid).
+            StateError: it was given up or withdrawn (version-expired, version-withdrawn), as `resolution.resolve`.
             NotFoundError: what it names does not exist, or its table is gone (table-missing).
             FormatError: the table can't be read here (feature-unsupported, table-replaced).
         """
@@ -142,6 +146,14 @@ class Lake:
         return self._open(found, state)
 
     def _open(self, found: Resolved, state: State) -> Snapshot:
+        snapshot = self._opened_at(found)
+        if snapshot.version is None:  # head may be a published state too
+            published = published_at(state, found.dataset.dataset_id, snapshot.table_version)
+            snapshot = replace(snapshot, version=published)
+        tell(snapshot.version)
+        return snapshot
+
+    def _opened_at(self, found: Resolved) -> Snapshot:
         # A published state of an own table never changes, so it is opened once per process.
         pinned = found.version is not None and found.dataset.guarantee == "own"
         slot = (found.dataset.dataset_id, found.table_version)
@@ -153,9 +165,6 @@ class Lake:
             while len(self._opened) >= KEPT_OPEN:
                 self._opened.pop(next(iter(self._opened)), None)
             self._opened[slot] = snapshot
-        if snapshot.version is None:  # head may be a published state too
-            published = published_at(state, found.dataset.dataset_id, snapshot.table_version)
-            snapshot = replace(snapshot, version=published)
         return snapshot
 
     def session(self, milestone: str | None = None) -> Session:

@@ -10,6 +10,7 @@ from typing import assert_never
 from lakehouse.decisions import Dataset, DatasetVersion, Member, Milestone, MilestoneVersion, Name, NamedSnapshot, Tag
 from lakehouse.errors import NotFoundError, StateError, suggest
 from lakehouse.ledger import State
+from lakehouse.notices import refuse_withdrawn
 from lakehouse.pins import refuse_condemned
 from lakehouse.references import (
     AsOf,
@@ -108,8 +109,8 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted, version-not-found, tag-not-found, milestone-not-found,
             snapshot-not-found, not-a-member, before-first-commit, version-folded.
-        StateError: the version or the snapshot expired (version-expired, snapshot-expired), the milestone version is
-            archived (milestone-archived).
+        StateError: the version or the snapshot expired (version-expired, snapshot-expired), the version was withdrawn
+            (version-withdrawn), the milestone version is archived (milestone-archived).
     """
     selector = ref.selector
     if isinstance(selector, InMilestone | InSnapshot):  # what was pinned keeps the name that it was pinned under
@@ -349,15 +350,16 @@ def refuse_expired(state: State, version: DatasetVersion) -> None:
     if current.expired_at is not None:
         raise StateError(
             "version-expired",
-            f"{current.full_name}@v{current.number} was expired on {current.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
-            f"kept. Newer versions: lakehouse log {current.full_name}",
-            dataset=current.full_name,
+            f"{version.full_name}@v{current.number} was expired on {current.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
+            f"kept. Newer versions: lakehouse log {version.full_name}",
+            dataset=version.full_name,
             version=current.number,
         )
 
 
 def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
     refuse_expired(state, version)
+    refuse_withdrawn(state, version)
     dataset = state.get(Dataset, version.dataset_id)
     assert dataset is not None, "the ledger never forgets a dataset that has versions"
     return Resolved(ref, dataset, version.table_version, version)

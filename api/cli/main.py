@@ -57,6 +57,7 @@ COMMANDS = {
     "check": Entry("Publish", "checking", "Declare, run and list checks, and see what they found."),
     "publish": Entry("Publish", "publishing", "Publish a state as the dataset's next version: numbered, pinned."),
     "promote": Entry("Publish", "publishing", "Give a published version another data tag; no row is written."),
+    "deprecate": Entry("Publish", "deprecation", "Tell the readers of a version why not to use it, or withdraw it."),
     "tag": Entry("Publish", "publishing", "Set, list and remove movable names of versions."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and archive milestones."),

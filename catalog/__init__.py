@@ -37,6 +37,7 @@ from catalog.milestones import (
 )
 from catalog.notifications import Delivery, list_deliveries, list_subscriptions, notify, subscribe, unsubscribe
 from catalog.pins import list_snapshots, pinned_by
+from catalog.policies import Retention, list_retention, remove_retention, set_retention
 from catalog.promotion import promote
 from catalog.renaming import rename_dataset, unalias_dataset
 from catalog.retention import Expiry, KeptVersion, expire
@@ -61,6 +62,7 @@ __all__ = [
     "Loaded",
     "MemberChange",
     "Problem",
+    "Retention",
     "Run",
     "Standing",
     "Status",
@@ -93,6 +95,7 @@ __all__ = [
     "list_deliveries",
     "list_holds",
     "list_milestones",
+    "list_retention",
     "list_schemas",
     "list_snapshots",
     "list_subscriptions",
@@ -112,6 +115,7 @@ __all__ = [
     "release_hold",
     "remove_check",
     "remove_data_tag",
+    "remove_retention",
     "remove_tag",
     "rename_dataset",
     "restore",
@@ -119,6 +123,7 @@ __all__ = [
     "run_checks",
     "set_data_tag",
     "set_hold",
+    "set_retention",
     "set_tag",
     "show_dataset",
     "show_milestone",

@@ -66,6 +66,7 @@ COMMANDS = {
     "optimize": Entry("Maintain", "maintenance", "Rewrite a dataset's files so that reading touches fewer of them."),
     "restore": Entry("Maintain", "retention", "Bring a dataset back to an earlier state, as a new commit."),
     "expire": Entry("Maintain", "retention", "Give up published versions that no rule keeps."),
+    "retention": Entry("Maintain", "policies", "Set, list and remove policies that say which versions stay."),
     "hold": Entry("Maintain", "retention", "Set, list and release legal holds."),
     "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and sweep up orphans."),
     "verify": Entry("Maintain", "verifying", "Check that what is pinned can be read: files, sizes, rows, packs."),

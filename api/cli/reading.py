@@ -137,6 +137,7 @@ def log(
     columns = [
         Column("table_version", "commit", lambda n: f"#{n}", right=True),
         Column("version", shown=version),
+        Column("notice"),
         Column("created_at", "time", when),
         Column("operation"),
         counted("rows_added", "added"),
@@ -146,8 +147,6 @@ def log(
         Column("user"),
         Column("run"),
     ]
-    if any(row["notice"] for row in rows):
-        columns.insert(2, Column("notice"))
     print_rows(call_of(ctx), rows, columns, empty="No commits.")
 
 

@@ -26,7 +26,6 @@ from lakehouse.resolution import (
     Resolved,
     find_dataset,
     find_milestone_version,
-    find_name,
     find_snapshot,
     living_names,
     published_at,
@@ -324,10 +323,12 @@ class Lake:
             return pinned.read(ref.name)
         state = self.state()
         try:
-            find_name(state, ref.name)
-        except NotFoundError:
-            return None
-        return self._open(resolve(self.storage, state, ref), state)
+            found = resolve(self.storage, state, ref)
+        except NotFoundError as error:
+            if error.kind == "dataset-not-found":
+                return None
+            raise
+        return self._open(found, state)
 
     def _names(self) -> list[str]:
         return living_names(self.state())

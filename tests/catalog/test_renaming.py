@@ -168,6 +168,7 @@ def test_milestones_follow(lake: Lake) -> None:
     ]
     catalog.unalias_dataset(lake, "orders")
     assert lake.read("orders@spring/v1").to_arrow() == ROWS
+    assert lake.sql('from "orders@spring/v1"').to_arrow_table() == ROWS
 
 
 def test_members_that_must_all_be_new(lake: Lake) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 import catalog
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StateError
 from lakehouse.lake import Lake, connect
+from lakehouse.resolution import find_name
 from lakehouse.tables import Table
 from tests.support.lakes import make_lake, make_table
 from tests.support.registered import answers
@@ -255,3 +257,12 @@ def test_another_namespace_says_what_to_do(lake: Lake) -> None:
     catalog.create_dataset(lake, "vision.photos", SCHEMA)
     with pytest.raises(InvalidInputError, match=r"vision\.images"):
         catalog.rename_dataset(lake, "vision.photos", "images")
+
+
+def test_decisions_of_earlier_releases(photos: Table, lake: Lake) -> None:
+    """Names and versions that know nothing of former names and notices are read as before."""
+    made = catalog.publish(lake, photos.name)
+    name = find_name(lake.state(), "main.photos")
+    for value, since in ((name, {"alias_of"}), (made, {"notice", "noticed_at", "noticed_by", "withdrawn"})):
+        old = {key: part for key, part in json.loads(value.to_json()).items() if key not in since}
+        assert type(value).from_json(json.dumps(old)) == value

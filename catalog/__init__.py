@@ -13,6 +13,8 @@ from catalog.checks import Loaded, add_check, check_results, list_checks, load_c
 from catalog.cleanup import CleanUp, vacuum
 from catalog.data_tags import list_data_tags, remove_data_tag, set_data_tag
 from catalog.datasets import adopt_dataset, create_dataset, delete_dataset, list_datasets, show_dataset, undrop_dataset
+from catalog.dependents import Dependent, dependents
+from catalog.deprecation import deprecate, undeprecate
 from catalog.drift import ColumnDrift, drift
 from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
@@ -36,7 +38,9 @@ from catalog.milestones import (
 from catalog.notifications import Delivery, list_deliveries, list_subscriptions, notify, subscribe, unsubscribe
 from catalog.openlineage import openlineage_events
 from catalog.pins import list_snapshots, pinned_by
+from catalog.policies import Retention, list_retention, remove_retention, set_retention
 from catalog.promotion import promote
+from catalog.renaming import rename_dataset, unalias_dataset
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.runs import Run, start_run
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
@@ -52,6 +56,7 @@ __all__ = [
     "ColumnDrift",
     "ColumnStats",
     "Delivery",
+    "Dependent",
     "Edge",
     "Expiry",
     "Fork",
@@ -59,6 +64,7 @@ __all__ = [
     "Loaded",
     "MemberChange",
     "Problem",
+    "Retention",
     "Run",
     "Standing",
     "Status",
@@ -73,6 +79,8 @@ __all__ = [
     "create_dataset",
     "define_milestone",
     "delete_dataset",
+    "dependents",
+    "deprecate",
     "doctor",
     "drift",
     "evolve_schema",
@@ -90,6 +98,7 @@ __all__ = [
     "list_deliveries",
     "list_holds",
     "list_milestones",
+    "list_retention",
     "list_schemas",
     "list_snapshots",
     "list_subscriptions",
@@ -110,12 +119,15 @@ __all__ = [
     "release_hold",
     "remove_check",
     "remove_data_tag",
+    "remove_retention",
     "remove_tag",
+    "rename_dataset",
     "restore",
     "roll_back_milestone",
     "run_checks",
     "set_data_tag",
     "set_hold",
+    "set_retention",
     "set_tag",
     "show_dataset",
     "show_milestone",
@@ -124,7 +136,9 @@ __all__ = [
     "statistics",
     "status",
     "subscribe",
+    "unalias_dataset",
     "unarchive_milestone",
+    "undeprecate",
     "undrop_dataset",
     "unsubscribe",
     "vacuum",

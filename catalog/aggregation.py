@@ -19,7 +19,7 @@ from lakehouse.errors import LakeError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import refuse_condemned
-from lakehouse.resolution import find_milestone
+from lakehouse.resolution import find_milestone, known_name
 from lakehouse.state import Index
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ def standing(lake: Lake, name: str) -> Standing:
 
 def milestones_of(state: State, full_name: str) -> list[Milestone]:
     """Return the milestones that a dataset is a member of."""
-    return list(state.find(_BY_MEMBER, full_name.casefold()))
+    name = known_name(state, full_name)  # milestones hold the name that a dataset has now
+    return list(state.find(_BY_MEMBER, name.key if name else full_name.casefold()))
 
 
 def _was_archived(choice: Choice) -> bool:

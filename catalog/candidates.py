@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog.check_runs import definitions_of
 from lakehouse.decisions import (
@@ -17,7 +17,7 @@ from lakehouse.decisions import (
     Name,
 )
 from lakehouse.ledger import State
-from lakehouse.resolution import versions_of
+from lakehouse.resolution import known_name, versions_of
 from lakehouse.state import Index
 
 _PUBLISHED = Index(MilestoneVersion, lambda m: (m.full_name.casefold(),))
@@ -40,6 +40,8 @@ class Choice:
     milestone: Milestone
     previous: MilestoneVersion | None
     """The version that was published last, if there is one."""
+    pinned: tuple[Member, ...]
+    """Its members, under the names that their datasets have now."""
     chosen: tuple[DatasetVersion | None, ...]
     """One for each member, in the milestone's order; None when the member has none that counts."""
     lacks: tuple[Lack, ...]
@@ -60,7 +62,7 @@ class Choice:
     @property
     def unchanged(self) -> bool:
         """Whether it is what was published last."""
-        return self.previous is not None and not self.lacks and set(self.previous.members) == set(self.members)
+        return self.previous is not None and not self.lacks and set(self.pinned) == set(self.members)
 
 
 def choose(state: State, milestone: Milestone) -> Choice:
@@ -70,7 +72,8 @@ def choose(state: State, milestone: Milestone) -> Choice:
     batch or those that are new. All must have the same data tag.
     """
     previous = max(state.find(_PUBLISHED, milestone.key), key=lambda v: v.number, default=None)
-    names = [state.get(Name, member.casefold()) for member in milestone.members]
+    last = tuple(_named_now(state, member) for member in previous.members) if previous else ()
+    names = [known_name(state, member) for member in milestone.members]
     counting = [list(_counting(state, milestone, name)) for name in names]
     newest = [versions[0] if versions else None for versions in counting]
     absent = [
@@ -79,13 +82,13 @@ def choose(state: State, milestone: Milestone) -> Choice:
         if (lack := _absent(milestone, member, name, version))
     ]
     if absent:
-        return Choice(milestone, previous, tuple(newest), tuple(absent))
+        return Choice(milestone, previous, last, tuple(newest), tuple(absent))
     found = [version for version in newest if version is not None]
     lacks: list[Lack] = []
     if milestone.advance == "all":
-        found, lacks = _cycle(counting, previous)
+        found, lacks = _cycle(counting, last)
     checks = sorted(d.digest for v in found for d in required_checks(state, milestone, v))
-    return Choice(milestone, previous, tuple(found), (*lacks, *_differing(milestone, found)), tuple(checks))
+    return Choice(milestone, previous, last, tuple(found), (*lacks, *_differing(milestone, found)), tuple(checks))
 
 
 def required_checks(state: State, milestone: Milestone, version: DatasetVersion) -> list[CheckDefinition]:
@@ -101,7 +104,7 @@ def _counting(state: State, milestone: Milestone, name: Name | None) -> Iterator
     tags = {tag.casefold() for tag in milestone.data_tags}
     versions = versions_of(state, name.series) if name is not None else ()
     for version in sorted(versions, key=lambda v: v.number, reverse=True):
-        if version.expired_at is None and (not tags or version.data_tag.casefold() in tags):
+        if version.expired_at is None and not version.withdrawn and (not tags or version.data_tag.casefold() in tags):
             yield version
 
 
@@ -118,13 +121,17 @@ def _absent(milestone: Milestone, member: str, name: Name | None, newest: Datase
 
 
 def _cycle(
-    counting: Sequence[Sequence[DatasetVersion]], previous: MilestoneVersion | None
+    counting: Sequence[Sequence[DatasetVersion]], last: Sequence[Member]
 ) -> tuple[list[DatasetVersion], list[Lack]]:
-    """Choose for a milestone in which cycles must not be mixed."""
-    pinned = {m.full_name.casefold(): m for m in previous.members} if previous else {}
+    """Choose for a milestone in which cycles must not be mixed.
+
+    Args:
+        last: What was published last; nothing: no version was.
+    """
+    pinned = {m.full_name.casefold(): m for m in last}
     newest = [versions[0] for versions in counting]
     fresh = [v for v in newest if _is_new(v, pinned)]
-    if previous is not None and not fresh:
+    if last and not fresh:
         return newest, []
     if len(pinned) == len(newest) and any(v.correction for v in fresh):
         return [v if v.correction and v in fresh else _pinned(versions, pinned) for versions, v in _with(counting)], []
@@ -185,6 +192,11 @@ def _differing(milestone: Milestone, found: Sequence[DatasetVersion]) -> list[La
         for v in found
         if v.data_tag.casefold() != strongest.data_tag.casefold()
     ]
+
+
+def _named_now(state: State, member: Member) -> Member:
+    dataset = state.get(Dataset, member.dataset_id)
+    return member if dataset is None else replace(member, full_name=dataset.full_name)
 
 
 def _member(version: DatasetVersion) -> Member:

@@ -11,11 +11,12 @@ from typing import Any
 
 from catalog import check_images, check_rules
 from catalog.check_rules import PARENT, Asked, Rows, by_condition
-from lakehouse.decisions import CheckDefinition, Dataset
+from lakehouse.decisions import CheckDefinition
 from lakehouse.errors import InvalidInputError, NotFoundError, suggest
 from lakehouse.lake import Lake
 from lakehouse.readers.duck import connect
 from lakehouse.references import Head, parse
+from lakehouse.resolution import known_name, living_names
 from lakehouse.session import names_in
 from lakehouse.snapshots import Snapshot
 from lakehouse.spans import parse_span
@@ -116,7 +117,7 @@ def _parent(lake: Lake, definition: CheckDefinition, snapshot: Snapshot) -> dict
 def _tables(lake: Lake, definition: CheckDefinition, snapshot: Snapshot) -> dict[str, Snapshot]:
     """Open every state that a query may read: whatever in it is a dataset's name, or a reference."""
     found = {}
-    known = {d.full_name.casefold() for d in lake.state().all(Dataset) if d.deleted_at is None and d.copy_of is None}
+    known = {name.casefold() for name in living_names(lake.state())}
     for name in names_in(definition.parameters["query"]):
         text = ".".join(name)
         if "@" in text or text.casefold() in known or f"main.{text.casefold()}" in known:
@@ -130,8 +131,11 @@ def _tables(lake: Lake, definition: CheckDefinition, snapshot: Snapshot) -> dict
 def _open(lake: Lake, reference: str, snapshot: Snapshot) -> Snapshot:
     """Open a state that a check names; its own dataset without a selector is the state that is looked at."""
     ref = parse(reference)
-    own = ref.name.casefold() == snapshot.dataset.full_name.casefold() and isinstance(ref.selector, Head)
-    return snapshot if own else lake.read(ref)
+    if isinstance(ref.selector, Head):
+        name = known_name(lake.state(), ref.name)
+        if name is not None and name.key == snapshot.dataset.full_name.casefold():
+            return snapshot
+    return lake.read(ref)
 
 
 KINDS: dict[str, Kind] = {

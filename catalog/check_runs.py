@@ -12,13 +12,13 @@ from catalog.check_kinds import KINDS, Kind, unknown_kind
 from catalog.check_rows import Failing, tally, without
 from catalog.check_rules import PARENT, Asked, UnfitError, too_old
 from catalog.check_store import CheckResult, Inputs, Known, Method, keep, known_results, with_samples
-from lakehouse.decisions import CheckDefinition, Dataset, DatasetVersion, Name
+from lakehouse.decisions import CheckDefinition, Dataset, DatasetVersion
 from lakehouse.delta import Route
 from lakehouse.errors import ConflictError, InvalidInputError, NotFoundError, StateError, StorageError, suggest
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import is_condemned
-from lakehouse.resolution import versions_of
+from lakehouse.resolution import known_name, versions_of
 from lakehouse.snapshots import Snapshot, open_snapshot
 from lakehouse.state import Index
 
@@ -273,7 +273,7 @@ def _inputs(others: dict[str, Snapshot], last: DatasetVersion | None) -> Inputs:
 
 def _last_version(state: State, snapshot: Snapshot) -> DatasetVersion | None:
     """Return the version published before a state: before its own, or the newest for one that is not published."""
-    name = state.get(Name, snapshot.dataset.full_name.casefold())
+    name = known_name(state, snapshot.dataset.full_name)
     published = list(versions_of(state, name.series)) if name else []
     own = [v for v in published if v.expired_at is None and v.dataset_id == snapshot.dataset.dataset_id]
     at = min((v.number for v in own if v.table_version == snapshot.table_version), default=None)

@@ -66,7 +66,11 @@ def _copy_of(lake: Lake, source: Snapshot) -> Dataset:
 
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         there = state.get(Dataset, own)
-        return (there, []) if there else (made, [Decision.put("dataset.copy", made)])
+        if there is not None:
+            return there, []
+        now = state.get(Dataset, original.dataset_id) or original  # it may have been renamed meanwhile
+        named = replace(made, name=now.name)
+        return named, [Decision.put("dataset.copy", named)]
 
     return lake.ledger.decide(rule).result
 

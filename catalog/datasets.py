@@ -10,7 +10,7 @@ from typing import Literal
 from catalog.aggregation import advance_with, milestones_of
 from catalog.schema_formats import SchemaLike, SchemaSpec, read_schema
 from lakehouse.creation import create_table, identify_table
-from lakehouse.decisions import Dataset, Decision, Hold, Name
+from lakehouse.decisions import Dataset, DatasetVersion, Decision, Hold, Name
 from lakehouse.delta import table_uri
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, new_id
@@ -18,7 +18,7 @@ from lakehouse.ledger import State
 from lakehouse.pins import held
 from lakehouse.references import check_name, check_namespace, parse_name
 from lakehouse.registry import columns_of
-from lakehouse.resolution import find_dataset, find_name, tags_of
+from lakehouse.resolution import aliases_of, find_dataset, find_name, known_name, tags_of
 from lakehouse.state import Index
 
 _BY_NAMESPACE = Index(Dataset, lambda d: (d.namespace.casefold(),))
@@ -42,6 +42,8 @@ class DatasetInfo:
     """Datasets derived from it."""
     hold: Hold | None = None
     """The legal hold on it, if there is one."""
+    aliases: tuple[str, ...] = ()
+    """Former names that still mean it."""
 
 
 def create_dataset(
@@ -210,7 +212,7 @@ def delete_dataset(lake: Lake, name: str, *, message: str | None = None) -> Data
 
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         dataset = replace(find_dataset(state, full), deleted_at=datetime.now(UTC))
-        left = replace(find_name(state, full), dataset_id=None)
+        left = replace(find_name(state, dataset.full_name), dataset_id=None)
         return dataset, [Decision.put("dataset.delete", dataset), Decision.put("dataset.delete", left)]
 
     gone = lake.ledger.decide(rule, message=message).result
@@ -225,9 +227,10 @@ def undrop_dataset(lake: Lake, name: str) -> Dataset:
         NotFoundError: no deleted dataset had that name (dataset-not-found).
         StateError: the name is in use again (dataset-exists), or the location is (location-taken).
     """
-    full = _full(name)
 
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
+        known = known_name(state, _full(name))
+        full = known.full_name if known else _full(name)
         _refuse_taken(state, full)
         gone = [d for d in state.all(Dataset) if d.full_name.casefold() == full.casefold() and d.deleted_at is not None]
         if not gone:
@@ -257,7 +260,7 @@ def register_dataset(lake: Lake, dataset: Dataset, schema: SchemaSpec, action: s
         known = state.get(Name, made.full_name.casefold())
         name = Name(
             full_name=made.full_name,
-            series=known.series if known else new_id(),
+            series=(known.series if known else "") or new_id(),
             dataset_id=made.dataset_id,
             last_version=known.last_version if known else 0,
         )
@@ -298,6 +301,13 @@ def _full(name: str) -> str:
 
 def _refuse_taken(state: State, full_name: str) -> None:
     known = state.get(Name, full_name.casefold())
+    if known is not None and known.alias_of is not None:
+        raise StateError(
+            "dataset-exists",
+            f"{known.full_name} is a former name of {known.alias_of}, and still means it. Choose another name, or give it "
+            f"back with: lakehouse dataset unalias {known.full_name}",
+            dataset=known.alias_of,
+        )
     if known is not None and known.dataset_id is not None:
         raise StateError(
             "dataset-exists",
@@ -336,9 +346,10 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
     name = find_name(state, dataset.full_name)
     return DatasetInfo(
         dataset=dataset,
-        latest_version=name.last_version,
+        latest_version=name.last_version if state.get(DatasetVersion, f"{name.series}/v{name.last_version}") else 0,
         tags=tags_of(state, name.series),
         milestones=[m.full_name for m in milestones_of(state, dataset.full_name)],
         children=[d.full_name for d in children_of(state, dataset)],
         hold=held(state, dataset.dataset_id),
+        aliases=tuple(aliases_of(state, name)),
     )

@@ -12,11 +12,11 @@ import pyarrow as pa
 from catalog.candidates import Choice, Lack, required_checks
 from catalog.check_runs import run_checks, said
 from catalog.foreign_keys import find_orphans, same_key_type
-from lakehouse.decisions import DatasetVersion, Link, Proof
+from lakehouse.decisions import Dataset, DatasetVersion, Link, Proof
 from lakehouse.facts import SCHEMAS
 from lakehouse.lake import Lake
 from lakehouse.readers.duck import literal
-from lakehouse.snapshots import Snapshot
+from lakehouse.snapshots import Snapshot, open_snapshot
 
 VERIFIED = ("link-", "schema-", "check-")
 """How the kinds of what is found here begin."""
@@ -74,12 +74,16 @@ def lost_columns(lake: Lake, choice: Choice) -> Iterator[Lack]:
     Raises:
         StorageError, AccessDeniedError, NotFoundError: a version can't be opened.
     """
-    pinned = {m.full_name.casefold(): m for m in choice.previous.members} if choice.previous else {}
+    state = lake.state()
+    pinned = {m.full_name.casefold(): m for m in choice.pinned}
     for version in choice.chosen:
         old = pinned.get(version.full_name.casefold()) if version else None
         if version is None or old is None or old.version in (None, version.number):
             continue
-        before = lake.read(f"{old.full_name}@v{old.version}").schema
+        dataset = state.get(Dataset, old.dataset_id)
+        assert dataset is not None, "the ledger never forgets a dataset that something pins"
+        # Not by its number: what is pinned was perhaps withdrawn since.
+        before = open_snapshot(lake.storage, dataset, old.full_name, old.table_version, None).schema
         after = _open(lake, version).schema
         for field in before:
             at = after.get_field_index(field.name)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lakehouse.decisions import Member
+from lakehouse.decisions import Dataset, Member
 from lakehouse.diff import Diff
 from lakehouse.lake import Lake
+from lakehouse.ledger import State
 from lakehouse.references import parse_milestone_ref
 from lakehouse.resolution import find_milestone_version
 from lakehouse.restoring import restore
@@ -39,8 +40,7 @@ def compare_milestones(lake: Lake, old: str, new: str) -> list[MemberChange]:
     """
     state = lake.state()
     before, after = (find_milestone_version(state, parse_milestone_ref(reference)) for reference in (old, new))
-    left = {m.full_name.casefold(): m for m in before.members}
-    right = {m.full_name.casefold(): m for m in after.members}
+    left, right = ({_name(state, m): m for m in version.members} for version in (before, after))
     found = []
     for key in [*right, *(key for key in left if key not in right)]:
         mine, theirs = left.get(key), right.get(key)
@@ -52,6 +52,12 @@ def compare_milestones(lake: Lake, old: str, new: str) -> list[MemberChange]:
         assert name is not None
         found.append(MemberChange(name.full_name, mine, theirs, diff))
     return found
+
+
+def _name(state: State, member: Member) -> str:
+    """Return the name that a member's dataset has now, case folded: it may have been renamed between two versions."""
+    dataset = state.get(Dataset, member.dataset_id)
+    return (dataset or member).full_name.casefold()
 
 
 def roll_back_milestone(lake: Lake, reference: str, *, message: str | None = None) -> dict[str, int]:

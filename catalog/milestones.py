@@ -25,7 +25,7 @@ from lakehouse.references import (
     parse_milestone_ref,
     parse_name,
 )
-from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version
+from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version, known_name
 
 Advance = Literal["any", "all"]
 Policy = Literal["automatic", "manual"]
@@ -92,7 +92,7 @@ def define_milestone(
             base,
             members=found,
             data_tags=base.data_tags if data_tags is None else tuple(data_tags),
-            links=_between(base.links if given is None else given, found),
+            links=_between(base.links if given is None else [_named_now(state, link) for link in given], found),
             checks=base.checks if checks is None else tuple(checks),
             advance=advance or base.advance,
             policy=policy or base.policy,
@@ -151,10 +151,12 @@ def leave_milestone(lake: Lake, name: str, dataset: str) -> Standing:
         NotFoundError: milestone-not-found.
         InvalidInputError: it is no member (not-a-member), the only one (member-repeated), or linked (link-invalid).
     """
-    full = ".".join(parse_name(dataset)).casefold()
+    full = ".".join(parse_name(dataset))
 
-    def leave(milestone: Milestone, _: State) -> Milestone:
-        left = tuple(m for m in milestone.members if m.casefold() != full)
+    def leave(milestone: Milestone, state: State) -> Milestone:
+        known = known_name(state, full)
+        leaving = known.key if known else full.casefold()
+        left = tuple(m for m in milestone.members if m.casefold() != leaving)
         if len(left) == len(milestone.members):
             raise InvalidInputError("not-a-member", f"{dataset} is no member of {milestone.full_name}.")
         if not left:
@@ -300,6 +302,14 @@ def _link_side(text: str) -> tuple[str, tuple[str, ...]] | None:
     dataset, _, columns = text.rpartition(".(") if text.endswith(")") else text.rpartition(".")
     names = tuple(c.strip() for c in columns.removesuffix(")").split(","))
     return (".".join(parse_name(dataset)), names) if dataset and all(names) else None
+
+
+def _named_now(state: State, link: Link) -> Link:
+    """Return a link between the names that its datasets have now."""
+    child, parent = (known_name(state, end) for end in (link.child, link.parent))
+    return replace(
+        link, child=child.full_name if child else link.child, parent=parent.full_name if parent else link.parent
+    )
 
 
 def _between(links: Iterable[Link], members: Sequence[str]) -> tuple[Link, ...]:

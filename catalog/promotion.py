@@ -9,8 +9,9 @@ from lakehouse.decisions import DatasetVersion, DataTag, Decision, Tag
 from lakehouse.errors import StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
+from lakehouse.notices import refuse_withdrawn
 from lakehouse.references import check_tag, parse
-from lakehouse.resolution import refuse_expired
+from lakehouse.resolution import named_now, refuse_expired
 
 
 def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = None) -> DatasetVersion:
@@ -24,8 +25,8 @@ def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = 
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
         NotFoundError: what the reference names does not exist.
-        StateError: the state is not published (version-not-published), or was given up (version-expired); the word is a
-            movable tag of this dataset (tag-taken).
+        StateError: the state is not published (version-not-published), was given up (version-expired) or withdrawn
+            (version-withdrawn); the word is a movable tag of this dataset (tag-taken).
     """
     check_tag(data_tag)
     ref = parse(reference)
@@ -39,7 +40,8 @@ def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = 
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
         refuse_expired(state, chosen)
-        current = state.get(DatasetVersion, chosen.key) or chosen
+        refuse_withdrawn(state, chosen)
+        current = named_now(state, state.get(DatasetVersion, chosen.key) or chosen)
         if state.get(Tag, f"{current.series}/{data_tag.casefold()}") is not None:
             raise StateError(
                 "tag-taken",

@@ -7,18 +7,18 @@ and naming it says that it expired.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from catalog.policies import Rules, policy_rules, rules_of
 from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, Tag
 from lakehouse.errors import FormatError, InvalidInputError, NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import SKEW, held, pinned_versions, pins_on_versions
 from lakehouse.references import parse_name
-from lakehouse.resolution import find_name
-from lakehouse.spans import parse_span
+from lakehouse.resolution import find_name, named_now
 from lakehouse.vacuum import survey
 
 
@@ -53,27 +53,6 @@ class Expiry:
         return bool(self.expired)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What keeps a version; one that any of them keeps stays."""
-
-    last: int | None
-    after: datetime | None
-    tags: frozenset[str]
-
-    def keeps(self, version: DatasetVersion, newer: int) -> bool:
-        """Whether a version stays.
-
-        Args:
-            newer: How many versions that did not expire are newer.
-        """
-        return (
-            (self.last is not None and newer < self.last)
-            or (self.after is not None and version.created_at > self.after)
-            or version.data_tag.casefold() in self.tags
-        )
-
-
 def expire(
     lake: Lake,
     name: str | None,
@@ -86,8 +65,9 @@ def expire(
 ) -> Expiry:
     """Give up the published versions that no rule keeps, in one decision.
 
-    At least one rule is needed, and what any of them keeps stays. So do the newest version, and every version that a
-    tag, a milestone, a snapshot or a running reader points at, or a legal hold covers.
+    What any rule keeps stays; without rules, those of the retention policies hold, and what has none stays. So do the
+    newest version, and every version that a tag, a milestone, a snapshot or a running reader points at, or a legal hold
+    covers.
 
     Args:
         name: `[namespace.]name`; None means every dataset, deleted ones too.
@@ -97,16 +77,23 @@ def expire(
         message: A person's words, kept with the decision.
         dry_run: Only say what would expire, and what a clean-up could free then.
     Raises:
-        InvalidInputError: no rule (rule-missing), keep_last below 1 (keep-invalid), no span of time (span-invalid).
+        InvalidInputError: neither a rule nor a policy (rule-missing), keep_last below 1 (keep-invalid), no span of time (span-invalid).
         NotFoundError: dataset-not-found.
     """
     now = datetime.now(UTC)
-    rules = _rules(now, keep_last, keep_for, keep_tags)
+    given = rules_of(now, keep_last, keep_for, keep_tags)
     full = None if name is None else ".".join(parse_name(name))
 
     def rule(state: State) -> tuple[Expiry, list[Decision]]:
         names = state.all(Name) if full is None else [find_name(state, full)]
-        found = _judge(state, list(names), rules, now)
+        rules = _rules(state, names, given, now)
+        if not rules and given is None:
+            raise InvalidInputError(
+                "rule-missing",
+                f"Nothing says which versions of {full or 'any dataset'} to keep. Give a number to keep, a span of time or "
+                "data tags; or set a policy: lakehouse retention set",
+            )
+        found = _judge(state, rules, now)
         return found, [Decision.put("version.expire", version) for version in found.expired]
 
     if not dry_run:
@@ -121,34 +108,31 @@ def expire(
     return replace(found, files=sum(files for files, _ in freed), bytes=sum(size for _, size in freed))
 
 
-def _rules(now: datetime, keep_last: int | None, keep_for: str | timedelta | None, keep_tags: Sequence[str]) -> _Rules:
-    if keep_last is None and keep_for is None and not keep_tags:
-        raise InvalidInputError(
-            "rule-missing", "Nothing says which versions to keep. Give a number to keep, a span of time or data tags."
-        )
-    if keep_last is not None and keep_last < 1:
-        raise InvalidInputError("keep-invalid", f"{keep_last} versions can't be kept: the newest always stays.")
-    after = None if keep_for is None else now - parse_span(keep_for, "keep_for")
-    return _Rules(keep_last, after, frozenset(tag.casefold() for tag in keep_tags))
+def _rules(state: State, names: Iterable[Name], given: Rules | None, now: datetime) -> dict[str, Rules]:
+    """Return the rules for each numbering: those given, or the policies'."""
+    found = {name.series: given or policy_rules(state, name, now) for name in names if name.series}
+    return {series: rules for series, rules in found.items() if rules is not None}
 
 
-def _judge(state: State, names: Sequence[Name], rules: _Rules, now: datetime) -> Expiry:
-    """Return which versions of some names expire, and which stay though no rule keeps them."""
+def _judge(state: State, rules: Mapping[str, Rules], now: datetime) -> Expiry:
+    """Return which versions of the numberings with rules expire, and which stay though no rule keeps them."""
     expired: list[DatasetVersion] = []
     kept: list[KeptVersion] = []
-    living: dict[str, list[DatasetVersion]] = {name.series: [] for name in names}
+    living: dict[str, list[DatasetVersion]] = {series: [] for series in rules}
     for version in state.all(DatasetVersion):
         if version.series in living and version.expired_at is None:
-            living[version.series].append(version)
+            living[version.series].append(named_now(state, version))
     marks = _marks(state, now - SKEW)
-    for versions in living.values():
+    for series, versions in living.items():
         versions.sort(key=lambda v: v.number, reverse=True)
-        for newer, version in enumerate(versions):
-            if rules.keeps(version, newer):
+        newer = 0
+        for version in versions:
+            position, newer = newer, newer + (not version.withdrawn)  # a withdrawn one stands for no newer one
+            if rules[series].keeps(version, position):
                 continue
             hold = held(state, version.dataset_id)
             why = [
-                *([] if newer else ["newest version"]),
+                *([] if position else ["newest version"]),
                 *marks[version.series, version.number],
                 *marks[version.dataset_id, version.table_version],
                 *([f"legal hold: {hold.reason}"] if hold else []),

@@ -13,16 +13,17 @@ from catalog.check_runs import gate
 from catalog.copies import copied
 from catalog.milestones import joining
 from lakehouse import changes
-from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
+from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Tag
 from lakehouse.diff import diff
 from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
+from lakehouse.notices import refuse_withdrawn
 from lakehouse.pins import is_condemned, refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
-from lakehouse.resolution import find_name, published_at, refuse_expired, tags_of, versions_of
+from lakehouse.resolution import find_name, known_name, published_at, refuse_expired, tags_of, versions_of
 from lakehouse.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
-        name = find_name(state, full_name)
+        name = find_name(state, full_name)  # it may have been renamed meanwhile
         # Of a deleted dataset the name has no id, as a table that is no copy has no original.
         if name.dataset_id is None or name.dataset_id not in (snapshot.dataset.dataset_id, snapshot.dataset.copy_of):
             raise StateError(
@@ -151,7 +152,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
             series=name.series,
             number=name.last_version + 1,
             dataset_id=snapshot.dataset.dataset_id,
-            full_name=full_name,
+            full_name=name.full_name,
             table_version=snapshot.table_version,
             data_tag=_known_case(state, wish.data_tag),
             message=wish.message,
@@ -167,7 +168,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
             correction=wish.correction,
         )
         raised = replace(name, last_version=version.number)
-        joined = joining(state, wish.milestone, full_name) if wish.milestone else []
+        joined = joining(state, wish.milestone, name.full_name) if wish.milestone else []
         return version, [Decision.put("version.publish", version), Decision.put("version.publish", raised), *joined]
 
     return lake.ledger.decide(rule, run=wish.run, message=wish.message or None).result
@@ -181,8 +182,8 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
         NotFoundError: what the reference names does not exist.
-        StateError: the state is not published (version-not-published), or was given up (version-expired); the word is
-            a data tag (tag-taken).
+        StateError: the state is not published (version-not-published), was given up (version-expired) or withdrawn
+            (version-withdrawn); the word is a data tag (tag-taken).
     """
     check_tag(tag)
     ref = parse(reference)
@@ -197,6 +198,7 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
         refuse_expired(state, chosen)
+        refuse_withdrawn(state, chosen)
         used = {v.data_tag.casefold() for v in versions_of(state, chosen.series)} | {d.key for d in state.all(DataTag)}
         if tag.casefold() in used:
             raise StateError(
@@ -253,9 +255,9 @@ def _known_case(state: State, data_tag: str) -> str:
 def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
     """Return the newest published version of this very table, to measure the change against."""
     state = lake.state()
-    name = state.get(Name, dataset.full_name.casefold())
+    name = known_name(state, dataset.full_name)
     published = versions_of(state, name.series) if name else ()
-    own = [v for v in published if v.dataset_id == dataset.dataset_id and v.expired_at is None]
+    own = [v for v in published if v.dataset_id == dataset.dataset_id and v.expired_at is None and not v.withdrawn]
     if not own:
         return None
     newest = max(own, key=lambda v: v.number)

@@ -15,18 +15,19 @@ import pyarrow as pa
 
 from lakehouse import diff as diffs
 from lakehouse import leases
-from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
+from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
+from lakehouse.notices import tell
 from lakehouse.pins import refuse_condemned
 from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
 from lakehouse.resolution import (
     Resolved,
     find_dataset,
     find_milestone_version,
-    find_name,
     find_snapshot,
+    living_names,
     published_at,
     refuse_expired,
     resolve,
@@ -130,8 +131,11 @@ class Lake:
     def read(self, reference: str | Reference) -> Snapshot:
         """Open the state that a reference names; the snapshot never moves.
 
+        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process.
+
         Raises:
             InvalidInputError: it does not parse (reference-invalid).
+            StateError: it was given up or withdrawn (version-expired, version-withdrawn), as `resolution.resolve`.
             NotFoundError: what it names does not exist, or its table is gone (table-missing).
             FormatError: the table can't be read here (feature-unsupported, table-replaced).
         """
@@ -141,6 +145,14 @@ class Lake:
         return self._open(found, state)
 
     def _open(self, found: Resolved, state: State) -> Snapshot:
+        snapshot = self._opened_at(found)
+        if snapshot.version is None:  # head may be a published state too
+            published = published_at(state, found.dataset.dataset_id, snapshot.table_version)
+            snapshot = replace(snapshot, version=published)
+        tell(snapshot.version)
+        return snapshot
+
+    def _opened_at(self, found: Resolved) -> Snapshot:
         # A published state of an own table never changes, so it is opened once per process.
         pinned = found.version is not None and found.dataset.guarantee == "own"
         slot = (found.dataset.dataset_id, found.table_version)
@@ -152,9 +164,6 @@ class Lake:
             while len(self._opened) >= KEPT_OPEN:
                 self._opened.pop(next(iter(self._opened)), None)
             self._opened[slot] = snapshot
-        if snapshot.version is None:  # head may be a published state too
-            published = published_at(state, found.dataset.dataset_id, snapshot.table_version)
-            snapshot = replace(snapshot, version=published)
         return snapshot
 
     def session(self, milestone: str | None = None) -> Session:
@@ -314,13 +323,15 @@ class Lake:
             return pinned.read(ref.name)
         state = self.state()
         try:
-            find_name(state, ref.name)
-        except NotFoundError:
-            return None
-        return self._open(resolve(self.storage, state, ref), state)
+            found = resolve(self.storage, state, ref)
+        except NotFoundError as error:
+            if error.kind == "dataset-not-found":
+                return None
+            raise
+        return self._open(found, state)
 
     def _names(self) -> list[str]:
-        return [d.full_name for d in self.state().all(Dataset) if d.deleted_at is None and d.copy_of is None]
+        return living_names(self.state())
 
     def _system_relation(self, name: str) -> pa.Table | Snapshot:
         if name == "ledger_state":

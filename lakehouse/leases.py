@@ -20,6 +20,7 @@ from lakehouse.errors import InvalidInputError, LakeError, NotFoundError
 from lakehouse.ledger import State
 from lakehouse.pins import SKEW, refuse_condemned
 from lakehouse.references import Head, parse
+from lakehouse.resolution import known_name
 from lakehouse.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class Leased:
         ref = parse(reference)
         found = [s for s in self.snapshots if s.reference.casefold() == str(ref).casefold()]
         if not found and isinstance(ref.selector, Head):
-            found = [s for s in self.snapshots if s.dataset.full_name.casefold() == ref.key]
+            name = known_name(self.lake.state(), ref.name)
+            now = name.key if name else ref.key
+            found = [s for s in self.snapshots if s.dataset.full_name.casefold() in (ref.key, now)]
         if not found or len({s.table_version for s in found}) > 1:
             held = ", ".join(s.reference for s in self.snapshots)
             raise NotFoundError("not-a-member", f"{ref} is no one state of this lease. It holds: {held}.")

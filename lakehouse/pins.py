@@ -59,8 +59,11 @@ def pins(state: State, now: datetime | None = None, dataset_id: str | None = Non
     at = now or datetime.now(UTC)
     for v in _about(state, _VERSIONS, dataset_id):
         if v.expired_at is None:
-            name = f"{v.full_name}@v{v.number}"
-            yield Pin(v.dataset_id, v.table_version, name, name)
+            dataset = state.get(Dataset, v.dataset_id)
+            full_name = dataset.full_name if dataset else v.full_name
+            name = f"{full_name}@v{v.number}"
+            # A withdrawn version is kept, so that this can be taken back, but not read by its number.
+            yield Pin(v.dataset_id, v.table_version, name, f"{full_name}@#{v.table_version}" if v.withdrawn else name)
     yield from pins_on_versions(state, at, dataset_id)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
 from lakehouse.decisions import Dataset, DatasetVersion, Member, Milestone, MilestoneVersion, Name, NamedSnapshot, Tag
 from lakehouse.errors import NotFoundError, StateError, suggest
 from lakehouse.ledger import State
+from lakehouse.notices import refuse_withdrawn
 from lakehouse.pins import refuse_condemned
 from lakehouse.references import (
     AsOf,
@@ -29,6 +30,7 @@ from lakehouse.tables import Table
 
 _VERSIONS = Index(DatasetVersion, lambda v: (v.series,))
 _STATES = Index(DatasetVersion, lambda v: ((v.dataset_id, v.table_version),))
+_ALIASES = Index(Name, lambda n: (n.alias_of.casefold(),) if n.alias_of else ())
 _TAGS = Index(Tag, lambda t: (t.series,))
 _MILESTONE_VERSIONS = Index(MilestoneVersion, lambda m: (m.full_name.casefold(),))
 
@@ -45,15 +47,35 @@ class Resolved:
     """The published version, where the reference names one."""
 
 
+def known_name(state: State, full_name: str) -> Name | None:
+    """Return what is known under a dataset's name, or a former name of it; None when nothing is."""
+    name = state.get(Name, full_name.casefold())
+    if name is not None and name.alias_of is not None:
+        name = state.get(Name, name.alias_of.casefold())
+    return name if name is not None and name.series else None
+
+
+def aliases_of(state: State, name: Name) -> list[str]:
+    """Return the former names that still mean a dataset."""
+    return sorted(alias.full_name for alias in state.find(_ALIASES, name.key))
+
+
+def living_names(state: State) -> list[str]:
+    """Return the full names that mean a dataset which is there: those of datasets, and former ones."""
+    there = {n.key: n.full_name for n in state.all(Name) if n.dataset_id is not None}
+    former = [n.full_name for n in state.all(Name) if n.alias_of is not None and n.alias_of.casefold() in there]
+    return [*there.values(), *former]
+
+
 def find_name(state: State, full_name: str) -> Name:
-    """Return what is known under a dataset's name.
+    """Return what is known under a dataset's name, or a former name of it.
 
     Raises:
         NotFoundError: never used (dataset-not-found), with close matches.
     """
-    name = state.get(Name, full_name.casefold())
+    name = known_name(state, full_name)
     if name is None:
-        known = [n.full_name for n in state.all(Name) if n.dataset_id]
+        known = living_names(state)
         short = [n.removeprefix("main.") for n in known]
         raise NotFoundError(
             "dataset-not-found",
@@ -87,10 +109,14 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted, version-not-found, tag-not-found, milestone-not-found,
             snapshot-not-found, not-a-member, before-first-commit, version-folded.
-        StateError: the version or the snapshot expired (version-expired, snapshot-expired), the milestone version is
-            archived (milestone-archived).
+        StateError: the version or the snapshot expired (version-expired, snapshot-expired), the version was withdrawn
+            (version-withdrawn), the milestone version is archived (milestone-archived).
     """
-    name, selector = find_name(state, ref.name), ref.selector
+    selector = ref.selector
+    if isinstance(selector, InMilestone | InSnapshot):  # what was pinned keeps the name that it was pinned under
+        return _pinned(state, ref, _member(state, ref, selector))
+    name = find_name(state, ref.name)
+    ref = _renamed(ref, name.full_name)
     match selector:
         case Head():
             return Resolved(ref, find_dataset(state, ref.name), None, None)
@@ -104,25 +130,29 @@ def resolve(storage: Storage, state: State, ref: Reference) -> Resolved:
             refuse_condemned(state, dataset.dataset_id, dataset.full_name, number)
             return Resolved(ref, dataset, number, published_at(state, dataset.dataset_id, number))
         case Latest() | Version() | Named():
-            return _published(state, ref, _choose_version(state, name, selector))
-        case InMilestone():
-            member = _member(find_milestone_version(state, selector.ref).members, ref, f"milestone {selector.ref}")
-            return _pinned(state, ref, member)
-        case InSnapshot(snapshot):
-            return _pinned(state, ref, _member(find_snapshot(state, snapshot).members, ref, f"snapshot {snapshot}"))
+            return _published(state, ref, choose_version(state, name, selector))
         case _:
             assert_never(selector)
 
 
 def versions_of(state: State, series: str) -> Iterator[DatasetVersion]:
-    """Iterate over the published versions of one name, oldest first."""
-    return state.find(_VERSIONS, series)
+    """Iterate over the published versions of one name, oldest first, under the name that it has now."""
+    return (named_now(state, version) for version in state.find(_VERSIONS, series))
+
+
+def named_now(state: State, version: DatasetVersion) -> DatasetVersion:
+    """Return a published version under the name that its dataset has now."""
+    dataset = state.get(Dataset, version.dataset_id)
+    if dataset is None or dataset.full_name == version.full_name:
+        return version
+    return replace(version, full_name=dataset.full_name)
 
 
 def published_at(state: State, dataset_id: str, table_version: int) -> DatasetVersion | None:
     """Return the newest published version of a table version, if there is one."""
     found = [v for v in state.find(_STATES, (dataset_id, table_version)) if v.expired_at is None]
-    return max(found, key=lambda v: v.number, default=None)
+    newest = max(found, key=lambda v: v.number, default=None)
+    return None if newest is None else named_now(state, newest)
 
 
 def tags_of(state: State, series: str) -> dict[str, int]:
@@ -138,33 +168,40 @@ def find_version(state: State, name: Name, number: int) -> DatasetVersion:
     """
     version = state.get(DatasetVersion, f"{name.series}/v{number}")
     if version is None:
-        have = (
-            _have(name.last_version)
-            if name.last_version
-            else "none was published yet: lakehouse publish " + name.full_name
+        have = _have([v.number for v in versions_of(state, name.series)]) or (
+            "none was published yet: lakehouse publish " + name.full_name
         )
         raise NotFoundError(
             "version-not-found", f"{name.full_name} has no version v{number}; {have}.", dataset=name.full_name
         )
-    return version
+    return named_now(state, version)
 
 
-def _have(last: int) -> str:
-    return "it has only v1" if last == 1 else f"it has v1 to v{last}"
+def _have(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
+    first, last = min(numbers), max(numbers)
+    return f"it has only v{last}" if first == last else f"it has v{first} to v{last}"
 
 
-def _choose_version(state: State, name: Name, selector: Latest | Version | Named) -> DatasetVersion:
+def choose_version(state: State, name: Name, selector: Latest | Version | Named) -> DatasetVersion:
+    """Return the published version that a selector means; `latest` and data tags pass over withdrawn ones if they can.
+
+    Raises:
+        NotFoundError: version-not-found, tag-not-found.
+    """
     if isinstance(selector, Version):
         return find_version(state, name, selector.number)
     if isinstance(selector, Latest):
-        return find_version(state, name, name.last_version or 1)
+        newest = find_version(state, name, name.last_version or 1)
+        return _readable(versions_of(state, name.series)) or newest if newest.withdrawn else newest
     tag = state.get(Tag, f"{name.series}/{selector.name.casefold()}")
     if tag is not None:
         return find_version(state, name, tag.number)
     published = list(versions_of(state, name.series))
     carrying = [v for v in published if v.data_tag.casefold() == selector.name.casefold() and v.expired_at is None]
     if carrying:
-        return max(carrying, key=lambda v: v.number)
+        return _readable(carrying) or max(carrying, key=lambda v: v.number)
     known = [*tags_of(state, name.series), *{v.data_tag for v in published}, "head", "latest"]
     raise NotFoundError(
         "tag-not-found",
@@ -172,6 +209,12 @@ def _choose_version(state: State, name: Name, selector: Latest | Version | Named
         dataset=name.full_name,
         tag=selector.name,
     )
+
+
+def _readable(versions: Iterable[DatasetVersion]) -> DatasetVersion | None:
+    """Return the newest of some versions that was neither expired nor withdrawn."""
+    found = [v for v in versions if v.expired_at is None and not v.withdrawn]
+    return max(found, key=lambda v: v.number, default=None)
 
 
 def find_milestone(state: State, full_name: str) -> Milestone:
@@ -211,7 +254,7 @@ def find_milestone_version(state: State, ref: MilestoneRef) -> MilestoneVersion:
             found = [v for v in versions if (v.data_tag or "").casefold() == tag.casefold()]
     if not found:
         have = (
-            _have(milestone.last_version)
+            _have([v.number for v in versions])
             if versions
             else f"none was published yet. What it waits for: lakehouse milestone status {milestone.full_name}"
         )
@@ -255,9 +298,27 @@ def find_snapshot(state: State, name: str) -> NamedSnapshot:
     return found
 
 
-def _member(members: tuple[Member, ...], ref: Reference, where: str) -> Member:
+def _renamed(ref: Reference, full_name: str) -> Reference:
+    """Return a reference by the name that its dataset has now; one that names it already stays as it was written."""
+    if full_name.casefold() == ref.key:
+        return ref
+    namespace, _, dataset = full_name.partition(".")
+    return Reference(namespace, dataset, ref.selector)
+
+
+def _member(state: State, ref: Reference, selector: InMilestone | InSnapshot) -> Member:
+    """Return the member that was pinned under a name, or else whose dataset has it now or had it."""
+    if isinstance(selector, InMilestone):
+        members, where = find_milestone_version(state, selector.ref).members, f"milestone {selector.ref}"
+    else:
+        members, where = find_snapshot(state, selector.name).members, f"snapshot {selector.name}"
     for member in members:
         if member.full_name.casefold() == ref.key:
+            return member
+    now = find_name(state, ref.name).key
+    for member in members:
+        dataset = state.get(Dataset, member.dataset_id)
+        if dataset is not None and dataset.full_name.casefold() == now:
             return member
     names = [m.full_name for m in members]
     raise NotFoundError(
@@ -275,8 +336,8 @@ def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
         exact = [
             v for v in state.find(_STATES, (member.dataset_id, member.table_version)) if v.number == member.version
         ]
-        version = exact[0] if exact else version
-    return Resolved(ref, dataset, member.table_version, version)
+        version = named_now(state, exact[0]) if exact else version
+    return Resolved(_renamed(ref, dataset.full_name), dataset, member.table_version, version)
 
 
 def refuse_expired(state: State, version: DatasetVersion) -> None:
@@ -289,15 +350,16 @@ def refuse_expired(state: State, version: DatasetVersion) -> None:
     if current.expired_at is not None:
         raise StateError(
             "version-expired",
-            f"{current.full_name}@v{current.number} was expired on {current.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
-            f"kept. Newer versions: lakehouse log {current.full_name}",
-            dataset=current.full_name,
+            f"{version.full_name}@v{current.number} was expired on {current.expired_at:%Y-%m-%d %H:%M} UTC and is no longer "
+            f"kept. Newer versions: lakehouse log {version.full_name}",
+            dataset=version.full_name,
             version=current.number,
         )
 
 
 def _published(state: State, ref: Reference, version: DatasetVersion) -> Resolved:
     refuse_expired(state, version)
+    refuse_withdrawn(state, version)
     dataset = state.get(Dataset, version.dataset_id)
     assert dataset is not None, "the ledger never forgets a dataset that has versions"
     return Resolved(ref, dataset, version.table_version, version)

@@ -17,7 +17,7 @@ from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.proof import prove_files
 from lakehouse.references import parse, parse_name
-from lakehouse.resolution import find_dataset
+from lakehouse.resolution import find_dataset, known_name
 from lakehouse.snapshots import Snapshot
 from lakehouse.tables import Commit, Table
 
@@ -53,7 +53,7 @@ class Restoration:
 def plan_restore(lake: Lake, name: str, reference: str) -> Restoration:
     """Return what restoring a state would change; nothing is changed. Arguments and errors as `restore`."""
     target = find_dataset(lake.state(), ".".join(parse_name(name)))
-    return _plan(lake, target, lake.read(_reference(target, reference)))
+    return _plan(lake, target, lake.read(_reference(lake, target, reference)))
 
 
 def restore(lake: Lake, name: str, reference: str, *, message: str | None = None, run: str | None = None) -> Commit:
@@ -80,16 +80,19 @@ def restore(lake: Lake, name: str, reference: str, *, message: str | None = None
     found = plan_restore(lake, name, reference)
     if not found:
         return Commit(found.before.table_version)
-    with lake.lease(_reference(found.dataset, reference), holder=f"restore of {found.dataset.full_name}") as leased:
+    with lake.lease(
+        _reference(lake, found.dataset, reference), holder=f"restore of {found.dataset.full_name}"
+    ) as leased:
         found = _plan(lake, found.dataset, leased.snapshots[0])
         said = message or f"restored {found.source.reference} (#{found.source.table_version})"
         return _copy(lake, found, said, run) if found.copies else _relist(lake, found, said, run)
 
 
-def _reference(target: Dataset, given: str) -> str:
+def _reference(lake: Lake, target: Dataset, given: str) -> str:
     """Return the full reference of a state of the dataset."""
     ref = parse(f"{target.full_name}{given}" if given.startswith("@") else given)
-    if ref.key != target.full_name.casefold():
+    known = known_name(lake.state(), ref.name)
+    if known is None or known.key != target.full_name.casefold():
         raise InvalidInputError(
             "dataset-differs",
             f"{ref} is no state of {target.full_name}. Name one of its own, such as {target.full_name}@v1; to take over "

@@ -20,9 +20,13 @@ with version as (
     from lake.ledger_state
     where entity = 'version'
     group by all
+), dataset as (
+    select value ->> 'dataset_id' as id, (value ->> 'namespace') || '.' || (value ->> 'name') as full_name
+    from lake.ledger_state
+    where entity = 'dataset'
 )
 select
-    coalesce(n.full_name, o.full_name) as dataset,
+    coalesce(d.full_name, n.full_name, o.full_name) as dataset,
     o.number as old_version,
     n.number as new_version,
     c.rows_added,
@@ -37,5 +41,6 @@ select
     c.dataset_id
 from lake.fact_changes c
 left join version o on o.dataset_id = c.dataset_id and o.table_version = c.old_version
+left join dataset d on d.id = c.dataset_id
 left join version n on n.dataset_id = c.dataset_id and n.table_version = c.new_version
 order by dataset, new_table_version, old_table_version

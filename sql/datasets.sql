@@ -9,6 +9,7 @@
 -- guarantee       VARCHAR      own, or external: others may delete files of its table
 -- location        VARCHAR      key of its Delta table under the root, or the full URI of an adopted one
 -- owner, license, description VARCHAR  as entered; '' when not
+-- aliases         VARCHAR[]    former names that still mean it
 -- latest_version  BIGINT       newest version published under its name, by this dataset or another; null when none was
 -- created_at, deleted_at TIMESTAMP WITH TIME ZONE
 with dataset as (
@@ -19,9 +20,15 @@ with dataset as (
     from lake.ledger_state
     where entity = 'dataset' and value ->> 'copy_of' is null -- copies of an adopted one's versions have no name
 ), numbering as (
-    select key as folded, nullif(cast(value ->> 'last_version' as bigint), 0) as latest_version
+    select key as folded, cast(value ->> 'last_version' as bigint) as latest_version
     from lake.ledger_state
-    where entity = 'name'
+    where entity = 'name' and (value ->> 'series') || '/v' || (value ->> 'last_version') in (
+        select key from lake.ledger_state where entity = 'version')
+), alias as (
+    select lower(value ->> 'alias_of') as folded, list(value ->> 'full_name' order by value ->> 'full_name') as aliases
+    from lake.ledger_state
+    where entity = 'name' and value ->> 'alias_of' is not null
+    group by all
 )
 select
     d.namespace || '.' || d.name as dataset,
@@ -36,10 +43,12 @@ select
     d.owner,
     d.license,
     d.description,
+    coalesce(a.aliases, []) as aliases,
     n.latest_version,
     d.created_at,
     d.deleted_at
 from dataset d
 left join dataset p on p.dataset_id = d.parent
+left join alias a on a.folded = lower(d.namespace || '.' || d.name)
 left join numbering n on n.folded = lower(d.namespace || '.' || d.name)
 order by dataset, d.created_at

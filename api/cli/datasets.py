@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,7 @@ SchemaFile = Annotated[
 ]
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
-dataset = commands("Create, fork, list, show, delete and undrop datasets.")
+dataset = commands("Create, fork, list, show, rename, delete and undrop datasets.")
 app.add_typer(dataset, name="dataset")
 
 
@@ -53,6 +54,7 @@ def dataset_json(info: DatasetInfo) -> dict[str, Any]:
         "kind": own.kind,
         "key": list(own.key_columns),
         "latest_version": info.latest_version or None,
+        "aliases": list(info.aliases),
         "tags": info.tags,
         "milestones": info.milestones,
         "children": info.children,
@@ -72,6 +74,7 @@ def _print_dataset(ctx: typer.Context, info: DatasetInfo) -> None:
     own = info.dataset
     lines = [
         ("dataset", own.full_name),
+        ("former names", words(info.aliases)),
         ("kind", own.kind + (", adopted: others may vacuum it" if own.guarantee == "external" else "")),
         ("key", words(own.key_columns)),
         ("latest version", version(info.latest_version) or "none published"),
@@ -214,17 +217,20 @@ def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")
 def delete(
     ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], message: Message = None, yes: Yes = False
 ) -> None:
-    """Hide a dataset. Its versions stay readable, and `undrop` brings it back."""
+    """Hide a dataset, after showing what relies on it. Its versions stay readable, and `undrop` brings it back."""
     lake = open_lake(ctx)
-    info = catalog.show_dataset(lake, name)
     if not yes:
-        rows = lake.read(info.dataset.full_name).num_rows
-        kept = plural(info.latest_version, "published version") if info.latest_version else ""
-        ask_first(
-            call_of(ctx),
-            {"dataset": info.dataset.full_name, "rows": rows, "versions_kept": info.latest_version},
-            [("would hide", info.dataset.full_name), ("rows", number(rows)), ("stays readable", kept)],
-        )
+        info = catalog.show_dataset(lake, name)
+        own, relying = info.dataset, catalog.dependents(lake, name)
+        rows = lake.read(own.full_name).num_rows
+        record = {"dataset": own.full_name, "rows": rows, "versions_kept": info.latest_version}
+        lines = [
+            ("would hide", own.full_name),
+            ("rows", number(rows)),
+            ("stays readable", plural(info.latest_version, "published version") if info.latest_version else ""),
+            *((f"relied on by {d.kind}", d.name) for d in relying),
+        ]
+        ask_first(call_of(ctx), record | {"dependents": [asdict(d) for d in relying]}, lines)
         return
     gone = catalog.delete_dataset(lake, name, message=message)
     print_record(
@@ -241,6 +247,54 @@ def undrop(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME
     lake = open_lake(ctx)
     back = catalog.undrop_dataset(lake, name)
     _print_dataset(ctx, catalog.show_dataset(lake, back.full_name))
+
+
+@command(
+    dataset,
+    "rename",
+    example="dataset rename vision.photos vision.images",
+    python='catalog.rename_dataset(lake, "vision.photos", "vision.images", message="clearer")',
+)
+def rename(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="OLD", help="[namespace.]name")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="[namespace.]name, in the same namespace.")],
+    message: Message = None,
+) -> None:
+    """Give a dataset another name; the old one goes on meaning it.
+
+    Versions, tags, checks, schemas and milestones stay with it, and its numbering goes on.
+    """
+    lake = open_lake(ctx)
+    made = catalog.rename_dataset(lake, name, new, message=message)
+    _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+
+
+@command(
+    dataset,
+    "unalias",
+    example="dataset unalias vision.photos --yes",
+    python='catalog.unalias_dataset(lake, "vision.photos")',
+)
+def unalias(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="OLD", help="A former name: [namespace.]name")],
+    yes: Yes = False,
+) -> None:
+    """Give a former name of a dataset back: it means nothing then, and a new dataset may take it."""
+    lake = open_lake(ctx)
+    if not yes:
+        own = catalog.show_dataset(lake, name).dataset
+        ask_first(
+            call_of(ctx),
+            {"alias": name, "dataset": own.full_name},
+            [("would give back", name), ("a name of", own.full_name)],
+        )
+        return
+    own = catalog.unalias_dataset(lake, name)
+    print_record(
+        call_of(ctx), {"alias": name, "dataset": own.full_name}, [("given back", name), ("was", own.full_name)]
+    )
 
 
 def schema_given(given: str) -> SchemaLike:

@@ -33,9 +33,10 @@ from api.cli.stats import drift_json, print_drift
 from api.cli.tables import PIPED_WIDTH, cell, draw, draw_rows, rows_of, values_of
 from catalog.openlineage import event_json
 from lakehouse.copying import copy_id
-from lakehouse.decisions import DatasetVersion
+from lakehouse.decisions import Dataset, DatasetVersion
 from lakehouse.diff import Diff
 from lakehouse.errors import InvalidInputError
+from lakehouse.lake import Lake
 from lakehouse.references import parse
 from lakehouse.snapshots import Snapshot
 from lakehouse.tables import Table
@@ -61,12 +62,15 @@ def show(ctx: typer.Context, reference: Ref) -> None:
         "created_at": snap.created_at,
         "schema": [{"name": f.name, "type": str(f.type), "nullable": f.nullable} for f in snap.schema],
         "pinned_by": catalog.pinned_by(lake, snap),
+        "notice": (snap.version.notice or None) if snap.version else None,
+        "withdrawn": snap.version.withdrawn if snap.version else False,
         "key": list(snap.dataset.key_columns),
     }
     published = f"v{record['version']} ({record['data_tag']})" if snap.version else "not published"
     lines = [
         ("reference", snap.reference),
         ("version", published),
+        ("withdrawn" if record["withdrawn"] else "deprecated", record["notice"] or ""),
         ("table version", f"#{snap.table_version}"),
         ("created", when(snap.created_at)),
         ("rows", number(record["rows"])),
@@ -114,19 +118,12 @@ def log(
     top, own = found.table_version, found.dataset
     # A start in the past needs the log up to it, so there the limit applies afterwards.
     entries = Table(lake.storage, own, lake.actor).log(limit if top is None else None)
-    published: dict[int, list[int]] = {}
-    for v in lake.state().all(DatasetVersion):
-        if v.expired_at is not None:
-            continue
-        if v.dataset_id == own.dataset_id:
-            published.setdefault(v.table_version, []).append(v.number)
-        elif v.copied_from is not None and v.dataset_id == copy_id(own):
-            published.setdefault(v.copied_from, []).append(v.number)
+    published = _published(lake, own)
     wanted = islice((e for e in entries if top is None or e.table_version <= top), limit)
     rows = [
         {
             "table_version": e.table_version,
-            "version": max(published.get(e.table_version, []), default=None),
+            "version": published[e.table_version].number if e.table_version in published else None,
             "created_at": e.created_at,
             "operation": e.operation,
             "rows_added": e.rows_added,
@@ -135,12 +132,14 @@ def log(
             "user": e.user,
             "message": e.message,
             "run": e.run,
+            "notice": (published[e.table_version].notice or None) if e.table_version in published else None,
         }
         for e in wanted
     ]
     columns = [
         Column("table_version", "commit", lambda n: f"#{n}", right=True),
         Column("version", shown=version),
+        Column("notice"),
         Column("created_at", "time", when),
         Column("operation"),
         counted("rows_added", "added"),
@@ -151,6 +150,19 @@ def log(
         Column("run"),
     ]
     print_rows(call_of(ctx), rows, columns, empty="No commits.")
+
+
+def _published(lake: Lake, own: Dataset) -> dict[int, DatasetVersion]:
+    """Return the newest published version of each table version; of an adopted table, of what was copied, too."""
+    found: dict[int, DatasetVersion] = {}
+    for v in sorted(lake.state().all(DatasetVersion), key=lambda v: v.number):
+        if v.expired_at is not None:
+            continue
+        if v.dataset_id == own.dataset_id:
+            found[v.table_version] = v
+        elif v.copied_from is not None and v.dataset_id == copy_id(own):
+            found[v.copied_from] = v
+    return found
 
 
 @command(app, "diff", example="diff photos@v1 photos@v2", python='lake.diff("photos@v1", "photos@v2", key=["path"])')

@@ -126,8 +126,9 @@ def expire(
 ) -> None:
     """Give up published versions that no rule keeps.
 
-    At least one rule is needed, and what any rule keeps stays. So does the newest version, and whatever a tag, a
-    milestone, a snapshot or a running reader points at, or a legal hold covers. `lakehouse vacuum` then frees the files.
+    Without rules, those of `lakehouse retention` hold. What any rule keeps stays, and so does the newest version, and
+    whatever a tag, a milestone, a snapshot or a running reader points at, or a legal hold covers. `lakehouse vacuum` then
+    frees the files.
     """
     if (dataset is None) != every:
         raise InvalidInputError("option-invalid", "Name one dataset, or say --all.")

@@ -9,6 +9,7 @@ from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
+from lakehouse.decisions.retention import RetentionPolicy
 from lakehouse.decisions.schemas import Column, Compatibility, Misfits, SchemaVersion
 from lakehouse.decisions.subscriptions import Subscription
 from lakehouse.decisions.value import Decision, Value
@@ -36,6 +37,7 @@ __all__ = [
     "NamedSnapshot",
     "PendingVersion",
     "Proof",
+    "RetentionPolicy",
     "SchemaVersion",
     "Subscription",
     "Tag",

@@ -63,15 +63,18 @@ class Dataset(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Name(Value):
-    """A name and its numbering, which goes on when the dataset is dropped and made again."""
+    """A name and its numbering, which goes on when the dataset is dropped, made again or renamed."""
 
     ENTITY = "name"
     full_name: str
     series: str
-    """Identity of the numbering: versions and tags are kept under it."""
+    """Identity of the numbering: versions and tags are kept under it. Empty: an alias that was given back; a new dataset
+    of that name numbers on from `last_version`, so that no old reference gets another meaning."""
     dataset_id: str | None
-    """What the name stands for now; None after a drop."""
+    """What the name stands for now; None after a drop, and of an alias."""
     last_version: int = 0
+    alias_of: str | None = None
+    """Full name of the dataset that was renamed from this one; never an alias itself."""
 
     @property
     def key(self) -> str:
@@ -87,6 +90,7 @@ class DatasetVersion(Value):
     number: int
     dataset_id: str
     full_name: str
+    """Name under which it was published; `resolution.versions_of` gives it the name that its dataset has now."""
     table_version: int
     data_tag: str
     message: str = ""
@@ -107,6 +111,12 @@ class DatasetVersion(Value):
     """Key of the cycle that it belongs to, such as `2026-W48`: a milestone that waits for all members mixes none."""
     correction: bool = False
     """Whether it corrects the version before: a milestone that waits for all members then takes it at once."""
+    notice: str = ""
+    """Why it should not be used any more, for its readers; empty: nothing is against it."""
+    noticed_at: datetime | None = None
+    noticed_by: str = ""
+    withdrawn: bool = False
+    """Whether only that reads it which pinned it before; it stays pinned, so that this can be taken back."""
 
     @property
     def key(self) -> str:

@@ -24,9 +24,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 COLUMNS = {
     "datasets": "dataset namespace name dataset_id kind key_columns parent guarantee location owner license description "
-    "latest_version created_at deleted_at",
+    "aliases latest_version created_at deleted_at",
     "versions": "dataset version table_version data_tag tags rows files bytes message created_at created_by run dataset_id "
-    "expired_at",
+    "notice withdrawn noticed_at noticed_by expired_at",
     "milestones": "milestone version status data_tag attribute color published_at published_by message members waiting "
     "since",
     "milestone": "Milestone_ID Milestone_Name Version_Number Attribute Color Publish_Date Status IS_DRAFT IS_REVIEWED "
@@ -53,11 +53,11 @@ COLUMNS = {
 }
 TYPES = {
     **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
-    **dict.fromkeys(("started_at", "finished_at", "at", "expired_at"), "TIMESTAMP WITH TIME ZONE"),
+    **dict.fromkeys(("started_at", "finished_at", "at", "expired_at", "noticed_at"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("version", "table_version", "rows", "files", "bytes", "milestone_version", "line"), "BIGINT"),
     **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
-    **dict.fromkeys(("key_columns", "tags", "waiting"), "VARCHAR[]"),
+    **dict.fromkeys(("key_columns", "tags", "waiting", "aliases"), "VARCHAR[]"),
     **dict.fromkeys(("since", "Publish_Date"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("Version_Number", "Dataset_Version"), "BIGINT"),
     **dict.fromkeys(("nullable", "in_key", "newest", "ready"), "BOOLEAN"),
@@ -71,7 +71,7 @@ TYPES = {
     **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),
     **dict.fromkeys(("rows_added", "rows_removed", "rows_changed"), "BIGINT"),
     "checks.columns": "VARCHAR[]",
-    **dict.fromkeys(("in_file", "ok"), "BOOLEAN"),
+    **dict.fromkeys(("in_file", "ok", "withdrawn"), "BOOLEAN"),
     "ok_until": "TIMESTAMP WITH TIME ZONE",
     **dict.fromkeys(("failures", "nulls", "distinct_values", "length_min", "length_max"), "BIGINT"),
     **dict.fromkeys(("samples", "min", "max", "quantiles", "top", "histogram"), "JSON"),

@@ -372,6 +372,13 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "stats": ["stats", "pets@v1"],
     "diff --stats": ["diff", "pets@v1", "pets", "--stats"],
     "schema evolve": ["schema", "evolve", "pets", "--add", "size:int32"],
+    "deprecate": ["deprecate", "pets@v1", "--reason", "labels are shifted"],
+    "dataset delete": ["dataset", "delete", "pets"],
+    "dataset rename": ["dataset", "rename", "pets", "animals"],
+    "dataset unalias": ["dataset", "unalias", "pets"],
+    "retention set": ["retention", "set", "main", "--keep-last", "2"],
+    "retention list": ["retention", "list"],
+    "retention remove": ["retention", "remove", "main"],
 }
 
 

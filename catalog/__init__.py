@@ -18,6 +18,7 @@ from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, Run, lineage, start_run
+from catalog.metadata import list_metadata, remove_metadata, set_metadata
 from catalog.milestone_files import load_milestone
 from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
 from catalog.milestones import (
@@ -38,6 +39,7 @@ from catalog.pins import list_snapshots, pinned_by
 from catalog.promotion import promote
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
+from catalog.search import Hit, SearchResult, search
 from catalog.statistics import ColumnStats, statistics
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
@@ -53,11 +55,13 @@ __all__ = [
     "Edge",
     "Expiry",
     "Fork",
+    "Hit",
     "KeptVersion",
     "Loaded",
     "MemberChange",
     "Problem",
     "Run",
+    "SearchResult",
     "Standing",
     "Status",
     "VerifyReport",
@@ -86,6 +90,7 @@ __all__ = [
     "list_datasets",
     "list_deliveries",
     "list_holds",
+    "list_metadata",
     "list_milestones",
     "list_schemas",
     "list_snapshots",
@@ -106,12 +111,15 @@ __all__ = [
     "release_hold",
     "remove_check",
     "remove_data_tag",
+    "remove_metadata",
     "remove_tag",
     "restore",
     "roll_back_milestone",
     "run_checks",
+    "search",
     "set_data_tag",
     "set_hold",
+    "set_metadata",
     "set_tag",
     "show_dataset",
     "show_milestone",

@@ -41,6 +41,7 @@ from catalog.retention import Expiry, KeptVersion, expire
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
 from catalog.search import Hit, SearchResult, search
 from catalog.statistics import ColumnStats, statistics
+from catalog.tag_history import TagMove, tag_history
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
@@ -64,6 +65,7 @@ __all__ = [
     "SearchResult",
     "Standing",
     "Status",
+    "TagMove",
     "VerifyReport",
     "add_check",
     "adopt_dataset",
@@ -128,6 +130,7 @@ __all__ = [
     "statistics",
     "status",
     "subscribe",
+    "tag_history",
     "unarchive_milestone",
     "undrop_dataset",
     "unsubscribe",

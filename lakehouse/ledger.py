@@ -292,7 +292,7 @@ class Ledger:
         def read(key: str) -> pa.Table:
             with pq.ParquetFile(BytesIO(self._storage.get(key))) as file:
                 parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in file.iter_batches())
-                return pa.concat_tables([SCHEMA.empty_table(), *map(wanted, parts)])
+                return pa.concat_tables([wanted(part) for part in parts])
 
         with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(keys))) as pool:
             tables = list(pool.map(read, keys))

@@ -58,7 +58,7 @@ COMMANDS = {
     "check": Entry("Publish", "checking", "Declare, run and list checks, and see what they found."),
     "publish": Entry("Publish", "publishing", "Publish a state as the dataset's next version: numbered, pinned."),
     "promote": Entry("Publish", "publishing", "Give a published version another data tag; no row is written."),
-    "tag": Entry("Publish", "publishing", "Set, list and remove movable names of versions, and see how they moved."),
+    "tag": Entry("Publish", "publishing", "Set, list, remove movable names of versions; see how they moved."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and archive milestones."),
     "notify": Entry("Publish", "notifying", "Tell webhooks what happens to milestones."),

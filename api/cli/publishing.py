@@ -30,7 +30,7 @@ from lakehouse.lake import Lake
 from lakehouse.references import parse_name
 
 app = commands()
-tag = commands("Set, list and remove movable names of versions, and see how they moved.")
+tag = commands("Set, list, remove movable names of versions; see how they moved.")
 snapshot = commands("Pin the states of several datasets under one name.")
 app.add_typer(tag, name="tag")
 app.add_typer(snapshot, name="snapshot")

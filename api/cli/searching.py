@@ -62,7 +62,7 @@ def search(
     rows = [_hit_json(hit) | {"found in": _found_in(hit)} for hit in found.hits]
     print_rows(call_of(ctx), rows, columns, empty=empty)
     if found.hits:
-        more = f", the best {len(found.hits)} are shown" if found.total > len(found.hits) else ""
+        more = f", {len(found.hits)} shown" if found.total > len(found.hits) else ""
         note(f"{plural(found.total, 'dataset')}{more}{_facets(found)}")
 
 

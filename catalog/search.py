@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from heapq import nsmallest
+from itertools import chain
 
-from catalog.search_index import SEARCH, Entry, SearchIndex, Text, split, texts_of, words_of
+from catalog.search_index import FACETS, SEARCH, Entry, SearchIndex, Text, split, texts_of, words_of
 from lakehouse.decisions import Dataset
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 
 FACET_VALUES = 20
 """Values of a facet that are counted: the most frequent ones."""
-_FACETS: Mapping[str, Callable[[Entry], Iterable[str]]] = {
-    "namespace": lambda e: (e.dataset.namespace,),
-    "owner": lambda e: (e.dataset.owner,),
-    "license": lambda e: (e.dataset.license,),
-    "kind": lambda e: (e.dataset.kind,),
-    "data_tag": lambda e: e.data_tags,
-    "tag": lambda e: e.tags,
-}
 _PROSE = ("description", "value")
 
 
@@ -82,13 +75,13 @@ def search(
     index = state.keep(SEARCH)
     wanted = split(words)
     found = _scores(index, wanted)
-    asked = {"namespace": namespace, "owner": owner, "license": license, "kind": kind, "data_tag": data_tag, "tag": tag}
-    for facet, value in asked.items():
-        if value is not None:
-            found = _narrowed(index, found, _FACETS[facet], value)
-    if column is not None:
-        found = _narrowed(index, found, lambda e: e.columns, column)
     text, entries = words.strip().casefold(), index.entries
+    for facet, value in enumerate((namespace, owner, license, kind, data_tag, tag)):
+        if value is not None:
+            found = _narrowed(index, found, facet, value.casefold())
+    if column is not None:
+        name = column.casefold()
+        found = {i: score for i, score in found.items() if name in entries[i].columns}
 
     def place(dataset_id: str) -> tuple[bool, int, str]:
         names = entries[dataset_id].names
@@ -112,17 +105,17 @@ def _scores(index: SearchIndex, wanted: Sequence[str]) -> dict[str, int]:
     return first
 
 
-def _narrowed(
-    index: SearchIndex, found: dict[str, int], values: Callable[[Entry], Iterable[str]], wanted: str
-) -> dict[str, int]:
-    key = wanted.casefold()
-    return {i: score for i, score in found.items() if any(v.casefold() == key for v in values(index.entries[i]))}
+def _narrowed(index: SearchIndex, found: dict[str, int], facet: int, wanted: str) -> dict[str, int]:
+    """Return what has a value, casefolded, of the facet at a place in `FACETS`."""
+    entries = index.entries
+    return {i: score for i, score in found.items() if wanted in map(str.casefold, entries[i].facets[facet])}
 
 
 def _facets(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
     """Count the values of each facet, most frequent first; what is not said counts nowhere."""
-    counted = {name: Counter(v for e in entries for v in values(e) if v) for name, values in _FACETS.items()}
-    return {name: dict(counts.most_common(FACET_VALUES)) for name, counts in counted.items()}
+    columns = zip(*(e.facets for e in entries), strict=True) if entries else [()] * len(FACETS)
+    counted = (Counter(chain.from_iterable(column)) for column in columns)
+    return {name: dict(c.most_common(FACET_VALUES)) for name, c in zip(FACETS, counted, strict=True)}
 
 
 def _hit(state: State, entry: Entry, score: int, wanted: Sequence[str]) -> Hit:

@@ -37,6 +37,8 @@ SCORES: Mapping[Field, tuple[int, int]] = {
     "value": (5, 3),
 }
 """What a word scores that is found as a whole, and as the beginning of one; best first. `metadata` is a name of it."""
+FACETS = ("namespace", "owner", "license", "kind", "data_tag", "tag")
+"""What searches are narrowed and counted by."""
 _FIELDS = tuple(SCORES)
 _BY_SERIES = Index(Name, lambda n: (n.series,))
 _RUNS = re.compile(r"[^\W_]+")
@@ -58,10 +60,8 @@ class Entry:
     dataset: Dataset
     names: tuple[str, str]
     """Its full name and its name without the namespace, casefolded."""
-    tags: tuple[str, ...]
-    """Movable tags."""
-    data_tags: tuple[str, ...]
-    """Those of its published versions, each once."""
+    facets: tuple[tuple[str, ...], ...]
+    """Its values of each of `FACETS`; none where nothing is said."""
     columns: frozenset[str]
     """Names of its columns, casefolded."""
 
@@ -116,12 +116,13 @@ def texts_of(state: State, entry: Entry) -> list[Text]:
     own = entry.dataset
     schema = _schema(state, own.dataset_id)
     notes = metadata_of(state, own.dataset_id)
+    *_, data_tags, tags = entry.facets
     found: list[tuple[Field, Iterable[str]]] = [
         ("name", [own.name]),
         ("column", [c.name for c in schema.columns] if schema else []),
         ("namespace", [own.namespace]),
-        ("tag", entry.tags),
-        ("data_tag", entry.data_tags),
+        ("tag", tags),
+        ("data_tag", data_tags),
         ("description", [own.description]),
         ("owner", [own.owner]),
         ("license", [own.license]),
@@ -140,7 +141,8 @@ def entry_of(state: State, dataset_id: str) -> Entry | None:
     schema = _schema(state, dataset_id)
     columns = frozenset(c.name.casefold() for c in schema.columns) if schema else frozenset[str]()
     names = (dataset.full_name.casefold(), dataset.name.casefold())
-    return Entry(dataset, names, tuple(tags_of(state, name.series)), tuple(_data_tags(state, name)), columns)
+    own = ((said,) if said else () for said in (dataset.namespace, dataset.owner, dataset.license, dataset.kind))
+    return Entry(dataset, names, (*own, tuple(_data_tags(state, name)), tuple(tags_of(state, name.series))), columns)
 
 
 def _schema(state: State, dataset_id: str) -> SchemaVersion | None:
@@ -181,6 +183,7 @@ class _Search:
     """The search index of a state."""
 
     def made(self, state: State) -> SearchIndex:
+        state.keep(_BY_SERIES)  # kept before this is, so that it has moved on when this moves
         entries: dict[str, Entry] = {}
         postings: dict[str, dict[str, int]] = {}
         for dataset in state.all(Dataset):
@@ -224,4 +227,16 @@ class _Search:
 SEARCH = _Search()
 
 
-__all__ = ["SCORES", "SEARCH", "Entry", "Field", "SearchIndex", "Text", "entry_of", "split", "texts_of", "words_of"]
+__all__ = [
+    "FACETS",
+    "SCORES",
+    "SEARCH",
+    "Entry",
+    "Field",
+    "SearchIndex",
+    "Text",
+    "entry_of",
+    "split",
+    "texts_of",
+    "words_of",
+]

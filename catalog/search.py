@@ -83,12 +83,9 @@ def search(
         name = column.casefold()
         found = {i: score for i, score in found.items() if name in entries[i].columns}
 
-    def place(dataset_id: str) -> tuple[bool, int, str]:
-        names = entries[dataset_id].names
-        return text not in names, -found[dataset_id], names[0]
-
+    placed = ((text not in entries[i].names, -score, entries[i].names[0], i) for i, score in found.items())
     return SearchResult(
-        hits=[_hit(state, entries[i], found[i], wanted) for i in nsmallest(limit, found, key=place)],
+        hits=[_hit(state, entries[i], found[i], wanted) for *_, i in nsmallest(limit, placed)],
         total=len(found),
         facets=_facets([entries[i] for i in found]),
         suggestions=[] if found else _suggestions(index, wanted),

@@ -13,6 +13,7 @@ import secrets
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from _timing import Result, compare
 
-from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, Tag
+from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, Tag, Value
 from lakehouse.lake import Lake
 from lakehouse.ledger import LEDGER_KEY, Ledger, State
 from lakehouse.references import parse
@@ -85,43 +86,45 @@ def large(root: str, datasets: int, versions: int) -> Lake:
     lake.ledger.create()
 
     def rule(_: State) -> tuple[None, list[Decision]]:
-        decisions = []
-        for i in range(datasets):
-            dataset = Dataset(
-                dataset_id=f"{i:032x}",
-                namespace="bench",
-                name=f"d{i}",
-                location=f"bench/d{i}/g1",
-                delta_id="",
-                created_at=now,
-            )
-            name = Name(
-                full_name=dataset.full_name, series=f"s{i}", dataset_id=dataset.dataset_id, last_version=versions
-            )
-            decisions += [Decision.put("bench", dataset), Decision.put("bench", name)]
-            decisions += [
-                Decision.put(
-                    "bench",
-                    DatasetVersion(
-                        series=name.series,
-                        number=n,
-                        dataset_id=dataset.dataset_id,
-                        full_name=dataset.full_name,
-                        table_version=n,
-                        data_tag="FINAL",
-                        rows=1,
-                        files=1,
-                        bytes=1,
-                        committed_at=now,
-                        created_at=now,
-                    ),
-                )
-                for n in range(1, versions + 1)
-            ]
-        return None, decisions
+        return None, [Decision.put("bench", v) for i in range(datasets) for v in dataset_values(i, versions, now)]
 
     lake.ledger.decide(rule)
     return lake
+
+
+def dataset_values(i: int, versions: int, now: datetime, **more: str) -> list[Value]:
+    """Return what the ledger holds of one dataset with so many published versions.
+
+    Args:
+        more: Fields of the dataset besides its name.
+    """
+    dataset = Dataset(
+        dataset_id=f"{i:032x}",
+        namespace="bench",
+        name=f"d{i}",
+        location=f"bench/d{i}/g1",
+        delta_id="",
+        created_at=now,
+    )
+    dataset = replace(dataset, **more)
+    name = Name(full_name=dataset.full_name, series=f"s{i}", dataset_id=dataset.dataset_id, last_version=versions)
+    published = (
+        DatasetVersion(
+            series=name.series,
+            number=n,
+            dataset_id=dataset.dataset_id,
+            full_name=dataset.full_name,
+            table_version=n,
+            data_tag="FINAL",
+            rows=1,
+            files=1,
+            bytes=1,
+            committed_at=now,
+            created_at=now,
+        )
+        for n in range(1, versions + 1)
+    )
+    return [dataset, name, *published]
 
 
 def resolves(lake: Lake) -> None:

@@ -20,6 +20,7 @@ from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
 from catalog.lineage import Edge, lineage, lineage_tree
+from catalog.metadata import list_metadata, remove_metadata, set_metadata
 from catalog.milestone_files import load_milestone
 from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
 from catalog.milestones import (
@@ -44,7 +45,9 @@ from catalog.renaming import rename_dataset, unalias_dataset
 from catalog.retention import Expiry, KeptVersion, expire
 from catalog.runs import Run, start_run
 from catalog.schemas import check_schema, evolve_schema, export_schema, list_schemas, show_schema
+from catalog.search import Hit, SearchResult, search
 from catalog.statistics import ColumnStats, statistics
+from catalog.tag_history import TagMove, tag_history
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
@@ -60,14 +63,17 @@ __all__ = [
     "Edge",
     "Expiry",
     "Fork",
+    "Hit",
     "KeptVersion",
     "Loaded",
     "MemberChange",
     "Problem",
     "Retention",
     "Run",
+    "SearchResult",
     "Standing",
     "Status",
+    "TagMove",
     "VerifyReport",
     "add_check",
     "adopt_dataset",
@@ -97,6 +103,7 @@ __all__ = [
     "list_datasets",
     "list_deliveries",
     "list_holds",
+    "list_metadata",
     "list_milestones",
     "list_retention",
     "list_schemas",
@@ -119,14 +126,17 @@ __all__ = [
     "release_hold",
     "remove_check",
     "remove_data_tag",
+    "remove_metadata",
     "remove_retention",
     "remove_tag",
     "rename_dataset",
     "restore",
     "roll_back_milestone",
     "run_checks",
+    "search",
     "set_data_tag",
     "set_hold",
+    "set_metadata",
     "set_retention",
     "set_tag",
     "show_dataset",
@@ -136,6 +146,7 @@ __all__ = [
     "statistics",
     "status",
     "subscribe",
+    "tag_history",
     "unalias_dataset",
     "unarchive_milestone",
     "undeprecate",

@@ -276,8 +276,8 @@ def _checked_name(state: State, name: str) -> tuple[str, str]:
 
 def _known_spelling(state: State, namespace: str) -> str:
     """Return a namespace as the first of its datasets spells it: `Vision` and `vision` are one."""
-    same = list(state.find(_BY_NAMESPACE, namespace.casefold()))
-    return min(same, key=lambda d: d.created_at).namespace if same else namespace
+    first = next(state.find(_BY_NAMESPACE, namespace.casefold()), None)
+    return first.namespace if first else namespace
 
 
 def check_key(key: Sequence[str], names: Sequence[str], what: str) -> None:

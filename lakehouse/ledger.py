@@ -182,9 +182,21 @@ class Ledger:
                 continue
             return Decided(result, self._keep(state.with_rows(state.seq + 1, folded)))
 
-    def history(self) -> pa.Table:
-        """Return every decision ever made (columns of `SCHEMA`), oldest first."""
-        return reopening(lambda: self._read(self._open(), -1).select(SCHEMA.names))
+    def history(self, entity: str = "", under: str = "") -> pa.Table:
+        """Return the decisions ever made (columns of `SCHEMA`), oldest first.
+
+        Args:
+            entity: Only those about values of this entity; others are let go file by file. Empty: all.
+            under: Only those whose key begins so.
+        """
+
+        def wanted(part: pa.Table) -> pa.Table:
+            if not entity:
+                return part
+            pairs = zip(part.column("entity").to_pylist(), part.column("key").to_pylist(), strict=True)
+            return part.filter(pa.array([e == entity and key.startswith(under) for e, key in pairs], pa.bool_()))
+
+        return reopening(lambda: self._read(self._open(), -1, wanted).select(SCHEMA.names))
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -259,8 +271,14 @@ class Ledger:
             self._state = max(self._state, state, key=lambda s: s.seq)
         return state
 
-    def _read(self, table: DeltaTable, after: int) -> pa.Table:
-        """Read the files that hold decisions beyond version `after`, in order; they may hold earlier ones too."""
+    def _read(
+        self, table: DeltaTable, after: int, wanted: Callable[[pa.Table], pa.Table] = lambda part: part
+    ) -> pa.Table:
+        """Read the files that hold decisions beyond version `after`, in order; they may hold earlier ones too.
+
+        Args:
+            wanted: Returns what is needed of a part of a file.
+        """
         adds = arrow_table(table.get_add_actions(flatten=True))
         newest = adds.column("max.seq").to_pylist() if "max.seq" in adds.column_names else [None] * adds.num_rows
         keys = [
@@ -270,11 +288,15 @@ class Ledger:
         ]
         if not keys:
             return SCHEMA.empty_table()
+
+        def read(key: str) -> pa.Table:
+            with pq.ParquetFile(BytesIO(self._storage.get(key))) as file:
+                parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in file.iter_batches())
+                return pa.concat_tables([wanted(part) for part in parts])
+
         with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(keys))) as pool:
-            parts = list(
-                pool.map(lambda key: pq.ParquetFile(BytesIO(self._storage.get(key))).read().cast(SCHEMA), keys)
-            )
-        return pa.concat_tables(parts).sort_by([("seq", "ascending"), ("pos", "ascending")])
+            tables = list(pool.map(read, keys))
+        return pa.concat_tables(tables).sort_by([("seq", "ascending"), ("pos", "ascending")])
 
     def _rows(
         self,

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from lakehouse.decisions import Value
 
+T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 Row = tuple[str, str, str | None]
 """One decision: entity, key, JSON value; None removes the thing."""
 Buckets = Mapping[Hashable, Mapping[str, None]]
 """Keys of values by a word that those have, in the order in which they came to have it."""
+
+
+class Kept(Protocol[T]):
+    """Something that is made from a state once and then moved on with it; a constant of a module, hashable."""
+
+    def made(self, state: State) -> T:
+        """Make it by looking at a whole state."""
+        ...
+
+    def moved(self, kept: T, old: State, new: State, changed: Mapping[str, Iterable[str]]) -> T:
+        """Return it for the next state, and leave the one of the old state as it is.
+
+        Args:
+            changed: Keys of the values that differ, by entity.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +43,19 @@ class Index(Generic[V]):
     cls: type[V]
     words: Callable[[V], Iterable[Hashable]]
     """Returns what one value is found by; none: it is found by nothing."""
+
+    def made(self, state: State) -> Buckets:
+        """Return the keys of all values by word."""
+        buckets: dict[Hashable, dict[str, None]] = {}
+        for value in state.all(self.cls):
+            for word in self.words(value):
+                buckets.setdefault(word, {})[value.key] = None
+        return buckets
+
+    def moved(self, kept: Buckets, old: State, new: State, changed: Mapping[str, Iterable[str]]) -> Buckets:
+        """Return the keys by word after some values changed; what they share with the old ones is not copied."""
+        keys = changed.get(self.cls.ENTITY, ())
+        return _moved(kept, self, old, new, keys) if keys else kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +67,16 @@ class State:
     _values: dict[str, dict[str, str]]
     _parsed: dict[tuple[str, str], tuple[str, Value]] = field(default_factory=dict, compare=False)
     """Values by (entity, key) with the text that they were parsed from; shared by all states that follow each other."""
-    _indexes: dict[Index[Any], Buckets] = field(default_factory=dict, compare=False)
+    _kept: dict[Kept[Any], Any] = field(default_factory=dict, compare=False)
 
     def get(self, cls: type[V], key: str) -> V | None:
         """Return the value under a key, or None."""
-        text = self._values.get(cls.ENTITY, {}).get(key)
-        if text is None:
-            return None
-        return self._parse(cls, key, text)
+        text = self.text(cls, key)
+        return None if text is None else self._parse(cls, key, text)
+
+    def text(self, cls: type[V], key: str) -> str | None:
+        """Return the JSON of the value under a key, or None: for those who look at very many and keep none."""
+        return self._values.get(cls.ENTITY, {}).get(key)
 
     def all(self, cls: type[V]) -> Iterator[V]:
         """Iterate over the current values of one entity, in the order in which their keys were first decided."""
@@ -56,12 +88,16 @@ class State:
 
         The first call with an index looks at all values of its entity, later ones only at those that they find.
         """
-        buckets = self._indexes.get(index)
-        if buckets is None:
-            buckets = self._indexes[index] = self._bucketed(index)
         texts = self._values.get(index.cls.ENTITY, {})
-        for key in buckets.get(word, ()):
+        for key in self.keep(index).get(word, ()):
             yield self._parse(index.cls, key, texts[key])
+
+    def keep(self, what: Kept[T]) -> T:
+        """Return what is kept of this state: made by the first call, moved on from state to state from then on."""
+        kept: T | None = self._kept.get(what)
+        if kept is None:
+            kept = self._kept[what] = what.made(self)
+        return kept
 
     def raw(self) -> Iterator[tuple[str, str, str]]:
         """Iterate over (entity, key, JSON value) of everything: what the SQL views read."""
@@ -81,8 +117,8 @@ class State:
             else:
                 values[entity][key] = value
         new = State(seq, values, self._parsed)
-        for index, buckets in list(self._indexes.items()):
-            new._indexes[index] = _moved(buckets, index, self, new, changed.get(index.cls.ENTITY, ()))
+        for what, kept in list(self._kept.items()):
+            new._kept[what] = what.moved(kept, self, new, changed)
         return new
 
     def _parse(self, cls: type[V], key: str, text: str) -> V:
@@ -95,13 +131,6 @@ class State:
             self._parsed[slot] = (text, found)
         assert isinstance(found, cls)
         return found
-
-    def _bucketed(self, index: Index[V]) -> Buckets:
-        buckets: dict[Hashable, dict[str, None]] = {}
-        for key, text in self._values.get(index.cls.ENTITY, {}).items():
-            for word in index.words(self._parse(index.cls, key, text)):
-                buckets.setdefault(word, {})[key] = None
-        return buckets
 
 
 def _moved(buckets: Buckets, index: Index[V], old: State, new: State, keys: Iterable[str]) -> Buckets:
@@ -134,4 +163,4 @@ def _moved(buckets: Buckets, index: Index[V], old: State, new: State, keys: Iter
 EMPTY = State(-1, {})
 
 
-__all__ = ["EMPTY", "Index", "State"]
+__all__ = ["EMPTY", "Index", "Kept", "State"]

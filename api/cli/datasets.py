@@ -10,6 +10,7 @@ import pyarrow as pa
 import typer
 
 import catalog
+from api.cli import searching
 from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, listed, open_lake
 from api.cli.output import (
@@ -41,7 +42,8 @@ SchemaFile = Annotated[
 ]
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
-dataset = commands("Create, fork, list, show, rename, delete and undrop datasets.")
+dataset = commands("Create, fork, search, list, show, rename, delete and undrop datasets.")
+dataset.add_typer(searching.app)
 app.add_typer(dataset, name="dataset")
 
 

@@ -33,6 +33,7 @@ VIEWS = (
     "pins",
     "holds",
     "schemas",
+    "metadata",
     "runs",
     "lineage",
     "rejects",

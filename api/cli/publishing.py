@@ -30,7 +30,7 @@ from lakehouse.lake import Lake
 from lakehouse.references import parse_name
 
 app = commands()
-tag = commands("Set, list and remove movable names of versions.")
+tag = commands("Set, list, remove movable names of versions; see how they moved.")
 snapshot = commands("Pin the states of several datasets under one name.")
 app.add_typer(tag, name="tag")
 app.add_typer(snapshot, name="snapshot")
@@ -177,6 +177,25 @@ def remove(
     spelled, at = known[name.casefold()]
     record = {"dataset": full_name, "tag": spelled, "version": at}
     ask_first(call_of(ctx), record, [("would remove", f"{full_name}@{spelled}"), ("stays readable", f"v{at}")])
+
+
+@command(tag, "log", example="tag log photos prod", python='catalog.tag_history(lake, "photos", "prod")')
+def log(
+    ctx: typer.Context,
+    dataset: DatasetName,
+    name: Annotated[str | None, typer.Argument(metavar="[TAG]", help="Only this tag.")] = None,
+) -> None:
+    """List who moved which tag when, newest first."""
+    moves = catalog.tag_history(open_lake(ctx), dataset, name)
+    rows = [{"tag": m.tag, "old": m.old, "new": m.new, "at": m.at, "user": m.actor} for m in moves]
+    columns = [
+        Column("at", "when", when),
+        Column("tag"),
+        Column("old", "from", version),
+        Column("new", "to", lambda number: version(number) or "removed"),
+        Column("user", "by"),
+    ]
+    print_rows(call_of(ctx), rows, columns, empty=f"No tag of {dataset} was ever set{' as ' + name if name else ''}.")
 
 
 # -- snapshots --------------------------------------------------------------------------------------------------------

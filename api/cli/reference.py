@@ -205,6 +205,10 @@ _JSON_KEYS = {
     "distinct, mean, std, min, max}]",
     "stats": "a list of {column, type, rows, nulls, null_share, distinct, min, max, mean, std, quantiles [[share, value]], "
     "top [[value, rows]], histogram {width, bins [[lower edge, rows]]}, length_min, length_max, length_mean}",
+    "dataset search": "total, hits [{dataset, score, matched [{field, text}], kind, owner, license, description}], "
+    "facets {namespace, owner, license, kind, data_tag, tag: {value: datasets}}, suggestions [words]",
+    "tag log": "a list, newest first, of {tag, old, new (version numbers or null), at, user}",
+    "metadata set, metadata remove": "dataset, metadata {name: value}",
     "check list": "a list of {name, kind, columns, parameters, severity, in_file, created_at, created_by}",
     "check run, check results": "a list of {name, kind, severity, ok, failures, rows, finding, method, table_version, "
     "started_at, finished_at, result}, with `--samples` also samples [row objects]; `check run` has the exit code 5 when an "

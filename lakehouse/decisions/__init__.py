@@ -7,6 +7,7 @@ values of rows: those must stay erasable.
 
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
+from lakehouse.decisions.metadata import Metadata
 from lakehouse.decisions.milestones import Link, Milestone, MilestoneVersion, PendingVersion, Proof, Waiting
 from lakehouse.decisions.pins import Condemned, Cursor, Hold, Lease, Member, NamedSnapshot
 from lakehouse.decisions.retention import RetentionPolicy
@@ -30,6 +31,7 @@ __all__ = [
     "Lease",
     "Link",
     "Member",
+    "Metadata",
     "Milestone",
     "MilestoneVersion",
     "Misfits",

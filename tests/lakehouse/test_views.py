@@ -36,6 +36,7 @@ COLUMNS = {
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
     "holds": "dataset dataset_id reason created_at created_by",
+    "metadata": "dataset name value created_at created_by dataset_id",
     "schemas": "dataset schema_number position column_name type nullable in_key description unit semantic newest "
     "compatibility misfits message created_at created_by dataset_id",
     "readable": "dataset dataset_id table_version pinned_by status verified_at deep files bytes problems",

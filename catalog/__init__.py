@@ -19,7 +19,7 @@ from catalog.drift import ColumnDrift, drift
 from catalog.forks import Fork, fork_dataset
 from catalog.health import Check, Status, doctor, status
 from catalog.holds import list_holds, release_hold, set_hold
-from catalog.lineage import Edge, lineage, lineage_tree
+from catalog.lineage import Edge, lineage
 from catalog.metadata import list_metadata, remove_metadata, set_metadata
 from catalog.milestone_files import load_milestone
 from catalog.milestone_history import MemberChange, compare_milestones, roll_back_milestone
@@ -97,7 +97,6 @@ __all__ = [
     "join_milestone",
     "leave_milestone",
     "lineage",
-    "lineage_tree",
     "list_checks",
     "list_data_tags",
     "list_datasets",

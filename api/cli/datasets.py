@@ -42,7 +42,7 @@ SchemaFile = Annotated[
 ]
 _TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
-dataset = commands("Create, fork, search, list, show, rename, delete and undrop datasets.")
+dataset = commands("Create, fork, find, show, rename, delete and undrop datasets.")
 dataset.add_typer(searching.app)
 app.add_typer(dataset, name="dataset")
 

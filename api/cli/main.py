@@ -40,7 +40,7 @@ COMMANDS = {
     "init": Entry("Start", "system", "Make a lakehouse at --root, after proving that its store is safe."),
     "doctor": Entry("Start", "system", "Check the installation, the store, and that every dataset opens."),
     "status": Entry("Start", "system", "Show what the lakehouse holds and what ran last."),
-    "dataset": Entry("Write", "datasets", "Create, fork, search, list, show, rename, delete and undrop datasets."),
+    "dataset": Entry("Write", "datasets", "Create, fork, find, show, rename, delete and undrop datasets."),
     "metadata": Entry("Write", "metadata", "Set, list and remove metadata of datasets."),
     "schema": Entry("Write", "schemas", "Show, list, check, change and export schemas."),
     "ingest": Entry("Write", "data", "Take images, archives or tables into a dataset."),

@@ -31,6 +31,7 @@ from api.cli.output import (
 )
 from api.cli.stats import drift_json, print_drift
 from api.cli.tables import PIPED_WIDTH, cell, draw, draw_rows, rows_of, values_of
+from catalog.lineage import lineage_tree
 from catalog.openlineage import event_json
 from lakehouse.copying import copy_id
 from lakehouse.decisions import Dataset, DatasetVersion
@@ -285,7 +286,7 @@ def lineage(
     ref = parse(reference)
     empty = f"Nothing was made from {ref} by a recorded run." if forward else f"No recorded run made {ref}."
     if tree and found and not call_of(ctx).json:
-        for line in catalog.lineage_tree(str(ref), found, forward=forward):
+        for line in lineage_tree(str(ref), found, forward=forward):
             typer.echo(line)
         return
     columns = [

@@ -10,6 +10,7 @@ import pytest
 from openlineage.client.event_v2 import RunState
 
 import catalog
+from catalog.lineage import lineage_tree
 from catalog.openlineage import event_json
 from lakehouse.decisions import Cursor, Decision, Lease
 from lakehouse.errors import NotFoundError, StateError
@@ -201,14 +202,14 @@ def test_tree(photos: Table, lake: Lake) -> None:
     first, second = step(lake, "features", photos, features), step(lake, "labels", photos, labels)
     with catalog.start_run(lake, "join", parameters={}, inputs=[lake.read("features"), lake.read("labels")]) as run:
         run.output(both.dataset, both.append(pa.table({"id": [1]}), run=run.run).table_version)
-    assert catalog.lineage_tree("both", catalog.lineage(lake, "both")) == [
+    assert lineage_tree("both", catalog.lineage(lake, "both")) == [
         "both",
         f"├─ main.features@#1  [join, {run.run}]",
         f"│  └─ main.photos@#1  [features, {first}]",
         f"└─ main.labels@#1  [join, {run.run}]",
         f"   └─ main.photos@#1  [labels, {second}]",
     ]
-    forward = catalog.lineage_tree("photos", catalog.lineage(lake, "photos@#1", forward=True), forward=True)
+    forward = lineage_tree("photos", catalog.lineage(lake, "photos@#1", forward=True), forward=True)
     assert [line.strip("│├└─ ").split()[0] for line in forward] == [
         "photos",
         "main.labels@#1",

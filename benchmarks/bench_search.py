@@ -152,7 +152,7 @@ def main() -> int:
             f"a decision {(changed - start) * 1000:.1f} ms, the search after it {(time.perf_counter() - changed) * 1000:.1f} ms"
         )
         clocked, used = medians(big)
-        ok = used < LIMIT_MS
+        ok = clocked < LIMIT_MS
         print(
             f"search, {name[:33]}: median {clocked:.1f} ms, {used:.1f} ms of processor time   "
             f"target < {LIMIT_MS} ms   {'ok' if ok else 'MISSED'}"

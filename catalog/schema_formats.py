@@ -149,7 +149,7 @@ def _from_file(given: str | Path) -> SchemaSpec:
         raise _invalid(f"{path} can't be read: {error.strerror or 'not in its format'}") from error
     except InvalidInputError:
         raise
-    except Exception as error:
+    except (pa.ArrowException, yaml.YAMLError, ValueError) as error:
         raise _invalid(
             f"{path} can't be read as {kind.removeprefix('.') or 'JSON'} ({type(error).__name__})"
         ) from error

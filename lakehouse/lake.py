@@ -128,11 +128,14 @@ class Lake:
         ref = parse(reference) if isinstance(reference, str) else reference
         return resolve(self.storage, self.state(), ref)
 
-    def read(self, reference: str | Reference) -> Snapshot:
+    def read(self, reference: str | Reference, *, state: State | None = None) -> Snapshot:
         """Open the state that a reference names; the snapshot never moves.
 
         A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process.
 
+        Args:
+            state: The decisions that say what it means, so that several references are read as of one moment; None:
+                the newest.
         Raises:
             InvalidInputError: it does not parse (reference-invalid).
             StateError: it was given up or withdrawn (version-expired, version-withdrawn), as `resolution.resolve`.
@@ -140,7 +143,7 @@ class Lake:
             FormatError: the table can't be read here (feature-unsupported, table-replaced).
         """
         ref = parse(reference) if isinstance(reference, str) else reference
-        state = self.state()
+        state = state or self.state()
         found = resolve(self.storage, state, ref)
         return self._open(found, state)
 

@@ -189,7 +189,8 @@ class Session:
 
     def _missing(self, table: str, sql: str, failed: dict[str, LakeError]) -> LakeError:
         """Return why a table of the query does not exist: what its resolution says, or that nothing has that name."""
-        texts = [".".join(name) for name in names_in(sql) if name[-1].casefold() == table.casefold()]
+        # Where the schema is missing too, DuckDB names both.
+        texts = [t for name in names_in(sql) if table.casefold() in ((t := ".".join(name)).casefold(), name[-1].casefold())]
         for text in texts:
             if text in failed:
                 return failed[text]

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.errors import InvalidInputError, NotFoundError
-from lakehouse.ledger import State
 from lakehouse.lake import Lake
+from lakehouse.ledger import State
 from lakehouse.readers.duck import identifier, reading, stream, string
 from lakehouse.references import AsOf, Head, Latest, Reference, TableVersion, parse
 from lakehouse.resolution import choose_version, find_name, known_name, living_names
@@ -37,7 +37,9 @@ _UNDECLARED = {"ago", "current_localtime", "current_localtimestamp"}
 _SOURCES = {"range", "generate_series", "repeat", "repeat_row", "unnest", "json_each", "json_tree"}
 """Functions that may stand for a table, since they read nothing."""
 _CHANCE = ("VOLATILE", "CONSISTENT_WITHIN_QUERY")
-_ON_A_VALUE = re.compile(r"(Conversion|Out of Range|Invalid Input|Constraint|Invalid Type|Mismatch Type|Divide by Zero) Error")
+_ON_A_VALUE = re.compile(
+    r"(Conversion|Out of Range|Invalid Input|Constraint|Invalid Type|Mismatch Type|Divide by Zero) Error"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class PinnedQuery:
 
     def _batches(self, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield an empty batch, then the rows as DuckDB gives them."""
-        session = Session(lambda text: self.inputs.get(_canonical(text)), _refuse_system, lambda: ())
+        session = Session(lambda text: self.inputs.get(_canonical(text) or ""), _refuse_system, lambda: ())
         try:
             session.query(f"set memory_limit = '{MEMORY_LIMIT}'")
             if self.sampled:
@@ -178,7 +180,9 @@ def _pinned(lake: Lake, state: State, ref: Reference) -> Snapshot | None:
 def _unpinned(state: State, ref: Reference) -> InvalidInputError:
     try:
         newest = choose_version(state, find_name(state, ref.name), Latest())
-        instead = f'Write a published version instead: "{newest.full_name}@v{newest.number}", or "{newest.full_name}@latest"'
+        instead = (
+            f'Write a published version instead: "{newest.full_name}@v{newest.number}", or "{newest.full_name}@latest"'
+        )
     except NotFoundError:
         instead = f'Publish it first, and write "{ref.name}@v1": lakehouse publish {ref.name}'
     written = ref.name if isinstance(ref.selector, Head) else str(ref)
@@ -219,7 +223,9 @@ def _judge(session: Session, tree: Any, plan: Any) -> bool:
     if plan["error"]:
         raise _unsupported(str(plan["error_message"]).splitlines()[0].rstrip("!."))
     listed = ", ".join(map(string, _CHANCE))
-    declared: Any = session.query(f"select distinct function_name from duckdb_functions() where stability in ({listed})")
+    declared: Any = session.query(
+        f"select distinct function_name from duckdb_functions() where stability in ({listed})"
+    )
     unstable = {name for (name,) in declared.fetchall()} - _HARMLESS | _UNDECLARED
     for node in _nodes(tree):
         called = node.get("function_name")
@@ -275,7 +281,8 @@ def _identified(rows: pa.RecordBatchReader, key: Sequence[str]) -> Iterator[pa.R
         nulls = next((name for name in key if keys.column(name).null_count), None)
         if nulls is not None:
             raise InvalidInputError(
-                "key-null", f"The key column {nulls!r} is null in rows of the query. Filter them out, or name another key."
+                "key-null",
+                f"The key column {nulls!r} is null in rows of the query. Filter them out, or name another key.",
             )
         pairs = (pa.concat_tables([last, keys]) if last is not None else keys).combine_chunks()
         same = [pc.equal(column.slice(1), column.slice(0, len(column) - 1)) for column in pairs.columns]

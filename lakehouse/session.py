@@ -190,7 +190,9 @@ class Session:
     def _missing(self, table: str, sql: str, failed: dict[str, LakeError]) -> LakeError:
         """Return why a table of the query does not exist: what its resolution says, or that nothing has that name."""
         # Where the schema is missing too, DuckDB names both.
-        texts = [t for name in names_in(sql) if table.casefold() in ((t := ".".join(name)).casefold(), name[-1].casefold())]
+        texts = [
+            t for name in names_in(sql) if table.casefold() in ((t := ".".join(name)).casefold(), name[-1].casefold())
+        ]
         for text in texts:
             if text in failed:
                 return failed[text]

@@ -332,6 +332,8 @@ def test_vacuum(cli: Typed) -> None:
 JSON_COMMANDS: dict[str, list[str]] = {
     "dataset list": ["dataset", "list"],
     "dataset show": ["dataset", "show", "pets"],
+    "dataset create": ["dataset", "create", "cats", "--query", "from \"pets@v1\" where label = 'cat'"],
+    "dataset refresh": ["dataset", "refresh", "cats", "--query", "from \"pets@v1\" where label = 'dog'"],
     "diff": ["diff", "pets@v1", "pets"],
     "doctor": ["doctor"],
     "ingest": ["ingest", "{tiles}", "--dataset", "vision.tiles"],

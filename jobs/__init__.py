@@ -1,4 +1,4 @@
-"""Jobs: what fills datasets - ingest, features, export - each run recorded, each batch committed exactly once.
+"""Jobs: what fills datasets - ingest, features, queries - and export; each run recorded, each batch committed exactly once.
 
 import jobs
 jobs.ingest(lake, "photos/", dataset="vision.photos")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -69,47 +69,27 @@ class PinnedQuery:
                 (value-invalid), a key that is null or not unique (key-null, key-not-unique).
             StorageError: while it is read: a file is gone or can't be read (data-missing, ...), no memory is left.
         """
-        batches = self._batches(key)
-        found = pa.RecordBatchReader.from_batches(next(batches).schema, batches)
-        fitted = fit(found, self.schema)
+        session = Session(lambda text: self.inputs.get(_canonical(text) or ""), _refuse_system, lambda: ())
+        session.query(f"set memory_limit = '{MEMORY_LIMIT}'")
+        if self.sampled:
+            session.query("set threads = 1")
+        found: Any = session.query(self.sql)
+        with _running(self.inputs):
+            reader = stream(found.order(", ".join(map(identifier, key))) if key else found, _BATCH_ROWS)
+        batches = pa.RecordBatchReader.from_batches(reader.schema, self._batches(session, reader))
+        fitted = fit(batches, self.schema)
         return pa.RecordBatchReader.from_batches(self.schema, _identified(fitted, key)) if key else fitted
 
-    def _batches(self, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield an empty batch, then the rows as DuckDB gives them."""
-        session = Session(lambda text: self.inputs.get(_canonical(text) or ""), _refuse_system, lambda: ())
+    def _batches(self, session: Session, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         try:
-            session.query(f"set memory_limit = '{MEMORY_LIMIT}'")
-            if self.sampled:
-                session.query("set threads = 1")
-            found = session.query(self.sql)
-            with self._running():
-                reader = stream(found.order(", ".join(map(identifier, key))) if key else found, _BATCH_ROWS)
-            yield pa.RecordBatch.from_pylist([], reader.schema)
             while True:
-                with self._running():
+                with _running(self.inputs):
                     batch = next(reader, None)
                 if batch is None:
                     return
                 yield batch
         finally:
             session.close()
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        """Turn what DuckDB says while it computes into our errors; its words may hold a value."""
-        import duckdb
-
-        with reading(", ".join(self.inputs)):
-            try:
-                yield
-            except (duckdb.Error, OSError) as error:
-                failed = _ON_A_VALUE.match(str(error))
-                if failed is None or "Error while reading file" in str(error):
-                    raise
-                raise InvalidInputError(
-                    "sql-invalid",
-                    f"The query fails on a value of its data ({failed[0]}). Look at it with: lakehouse sql QUERY",
-                ) from error
 
 
 def pin_query(lake: Lake, sql: str) -> PinnedQuery:
@@ -152,9 +132,28 @@ def pin_query(lake: Lake, sql: str) -> PinnedQuery:
                 'The query reads no dataset. Name a published version as a table, in double quotes: from "photos@v3"',
             )
         plain_schema(pa.schema([(name, pa.null()) for name in bound.columns]))  # DuckDB renames repeated columns
-        return PinnedQuery(sql, inputs, plain_schema(bound.limit(0).to_arrow_table().schema), sampled)
+        with _running(inputs):
+            columns = bound.limit(0).to_arrow_table().schema
+        return PinnedQuery(sql, inputs, plain_schema(columns), sampled)
     finally:
         session.close()
+
+
+@contextmanager
+def _running(references: Iterable[str]) -> Iterator[None]:
+    """Turn what DuckDB says while it computes into our errors; its words may hold a value."""
+    import duckdb
+
+    with reading(", ".join(references)):
+        try:
+            yield
+        except (duckdb.Error, OSError) as error:
+            failed = _ON_A_VALUE.match(str(error))
+            if failed is None or "Error while reading file" in str(error):
+                raise
+            raise InvalidInputError(
+                "sql-invalid", f"The query fails on a value ({failed[0]}). Look at it with: lakehouse sql QUERY"
+            ) from error
 
 
 def _canonical(text: str) -> str | None:

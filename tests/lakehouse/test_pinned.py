@@ -53,6 +53,7 @@ def test_what_references_mean_is_decided_once(root_uri: str) -> None:
         '"main.t@latest"': [3, 1, 2, 4],
         'main."t@latest"': [3, 1, 2, 4],
         '"t@#1"': [3, 1, 2],
+        f'"t@{lake.read("t@v1").created_at.isoformat()}"': [3, 1, 2],
         '"t@spring/latest"': [3, 1, 2, 4],
         'b."t@snap:s"': [9],
     }
@@ -178,9 +179,10 @@ def test_mistakes_are_told(lake: Lake, sql: str, kind: str) -> None:
     assert error.value.kind == kind
 
 
-def test_a_value_that_fails_is_not_told(lake: Lake) -> None:
-    """What fails on a row says so without its value."""
-    query = pin_query(lake, 'select cast(name as integer) as n from "t@v2"')
+@pytest.mark.parametrize("given", ["name", "'a'"])
+def test_a_value_that_fails_is_not_told(lake: Lake, given: str) -> None:
+    """What fails on a row, or on a value in the SQL, says so without the value."""
+    query = pin_query(lake, f'select cast({given} as integer) as n from "t@v2"')
     with pytest.raises(InvalidInputError) as error:
         query.rows().read_all()
     assert error.value.kind == "sql-invalid"

@@ -8,7 +8,7 @@ import lakehouse
 
 from .conftest import Typed
 
-CATS = 'select * from "pets@latest" where label = \'cat\''
+CATS = "select * from \"pets@latest\" where label = 'cat'"
 
 
 def test_create_by_a_query_and_refresh(cli: Typed) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pyarrow as pa
 import pytest
 
@@ -223,11 +221,10 @@ def test_a_key_identifies_the_rows(lake: Lake, count: int, key: list[str], kind:
     """Every key occurs once and none is null, wherever batches end."""
     sql = f"""select r as n, r // 2 as m, r % 2 as k, if(r = {count - 1}, null, r) as z
               from (select * from "t@v1" limit 1), range({count}) as s(r)"""
-    query = pin_query(lake, sql)
-    read: Callable[[], pa.Table] = lambda: query.rows(key).read_all()  # noqa: E731
+    found = pin_query(lake, sql).rows(key)
     if kind is None:
-        assert read().column("n").to_pylist() == list(range(count))
+        assert found.read_all().column("n").to_pylist() == list(range(count))
         return
     with pytest.raises(InvalidInputError) as error:
-        read()
+        found.read_all()
     assert error.value.kind == kind

@@ -267,7 +267,7 @@ def may(lake: Lake, principal: str, action: str, scope: str) -> Permission:
     state = lake.ledger.unguarded().state()
     where = scope_of(state, scope if scope == "*" or scope.endswith(".*") else ".".join(parse_name(scope)))
     needed = OPERATIONS[action].role
-    around = EVERYWHERE if OPERATIONS[action].about is None else where
+    around = EVERYWHERE if OPERATIONS[action].is_global else where
     role = role_in(state, principal, around)
     allowed = not is_controlled(state) or needed is None or (role is not None and role >= needed)
     return Permission(allowed, _word(needed), _word(role), describe(state, around))

@@ -80,6 +80,11 @@ class Operation:
     own: bool = False
     """Whether who made the thing may do it anyway."""
 
+    @property
+    def is_global(self) -> bool:
+        """Whether it is about the whole lakehouse, whatever is named."""
+        return self.about is None or self.about is Token
+
 
 OPERATIONS: dict[str, Operation] = {
     "data.read": Operation(Role.READER, Dataset),
@@ -147,7 +152,8 @@ OPERATIONS: dict[str, Operation] = {
 """Every operation: the actions of decisions, and what is done to rows. A decision with another action is refused."""
 
 _GRANTS = Index(Grant, lambda g: (g.principal.casefold(),))
-_NAMES = Index(Name, lambda n: (n.series,) if n.series else ())
+_NAMES = Index(Name, lambda n: (n.series,) if n.series and n.alias_of is None else ())
+"""Names by their numbering, without former ones."""
 
 
 def is_controlled(state: State) -> bool:

@@ -166,7 +166,7 @@ def _allowed(action: str, role: Role | None, ns: str) -> bool:
     operation = OPERATIONS[action]
     if operation.role is None:
         return True
-    return ns == OWN and operation.about is not None and role is not None and role >= operation.role
+    return ns == OWN and not operation.is_global and role is not None and role >= operation.role
 
 
 def test_every_operation_is_tried() -> None:

@@ -69,7 +69,7 @@ TYPES = {
     "deep": "BOOLEAN",
     "readable.pinned_by": "VARCHAR[]",
     "problems": "JSON",
-    "verified_at": "TIMESTAMP WITH TIME ZONE",
+    **dict.fromkeys(("verified_at", "revoked_at"), "TIMESTAMP WITH TIME ZONE"),
     "has_keys": "BOOLEAN",
     **dict.fromkeys(("columns", "key"), "JSON"),
     **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),

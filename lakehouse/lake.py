@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 KEPT_OPEN = 32
 """Published versions whose list of files a process keeps."""
+_RECENT_S = 1.0
+"""How old the grants may be by which a write of rows is judged: a stream of small ones need not ask each time."""
 
 
 def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = None, token: str | None = None) -> Lake:
@@ -147,9 +149,15 @@ class Lake:
         Raises:
             AccessDeniedError: a grant is missing (access-denied).
         """
-        if self.ledger.guarded:
-            state = self.ledger.state()
-            access.check(state, self.actor, action, [access.scope_of(state, resource)])
+        if not self.ledger.guarded:
+            return
+        try:
+            self._check(self.ledger.state(within_s=_RECENT_S), action, resource)
+        except AccessDeniedError:
+            self._check(self.ledger.state(), action, resource)
+
+    def _check(self, state: State, action: str, resource: str) -> None:
+        access.check(state, self.actor, action, [access.scope_of(state, resource)])
 
     # -- reading --------------------------------------------------------------------------------------------------
 

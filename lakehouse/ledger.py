@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +86,7 @@ class Ledger:
         self.guarded = True
         self._lock = threading.RLock()
         self._state = EMPTY
+        self._looked_at = -math.inf
         self._table: DeltaTable | None = None
         self._uses = 0
         # One transaction id for each thread, which decides one thing after another: ids would make opening slow if
@@ -113,15 +115,19 @@ class Ledger:
         free.guarded = False
         return free
 
-    def state(self) -> State:
+    def state(self, *, within_s: float = 0.0) -> State:
         """Return the current state as the actor sees it, reading only what came since the last call.
 
+        Args:
+            within_s: A state that was current so many seconds ago will do.
         Raises:
             NotFoundError: there is no lakehouse under the root (lakehouse-not-found).
             FormatError: a newer release wrote it (format-too-new).
             StateError: in a forked process (fork-unsupported).
         """
         refuse_fork("The ledger")
+        if time.monotonic() - self._looked_at < within_s:
+            return visible(self._state, self.actor) if self.guarded else self._state
         with self._lock:
             try:
                 state = self._looked()
@@ -133,6 +139,7 @@ class Ledger:
                 state = reopening(self._looked)
         if state.get(Format, "format") is None:  # `init` died half way, and can be run again
             raise self._missing()
+        self._looked_at = time.monotonic()
         return visible(state, self.actor) if self.guarded else state
 
     def decide(

@@ -5,7 +5,7 @@ What he may not read is not there for him: no name of it in a list, a search, a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,13 +14,20 @@ import lakehouse.decisions as ledger_values
 from lakehouse.access import EVERYWHERE, Role, Scope, is_controlled, role_in, scopes_of
 from lakehouse.decisions import (
     AccessControl,
+    CheckDefinition,
+    Condemned,
     Dataset,
+    DatasetVersion,
     DataTag,
     Format,
     Grant,
+    Hold,
+    Metadata,
     Name,
     Principal,
+    SchemaVersion,
     Subscription,
+    Tag,
     Token,
     Value,
 )
@@ -33,8 +40,10 @@ _CLASSES: dict[str, type[Value]] = {
     if isinstance(cls, type) and issubclass(cls, Value) and cls is not Value
 }
 _PUBLIC: tuple[type[Value], ...] = (AccessControl, DataTag, Format)
-_MOVING = frozenset(cls.ENTITY for cls in (AccessControl, Dataset, Grant, Name))
-"""Entities whose values decide what else is seen."""
+_PERSONAL = frozenset(cls.ENTITY for cls in (Grant, Principal, Subscription, Token))
+# Of the many values the key tells what they are about, so that they need not be parsed.
+_BY_SERIES = frozenset(cls.ENTITY for cls in (DatasetVersion, Tag))
+_BY_ID = frozenset(cls.ENTITY for cls in (CheckDefinition, Condemned, Hold, Metadata, SchemaVersion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +53,76 @@ class _Visible:
     actor: str
 
     def made(self, state: State) -> State:
-        return state.seen_by(self.actor, self._sees(state))
+        return state.seen_by(self.actor, _Eyes(state, self.actor).see)
 
     def moved(self, kept: State, old: State, new: State, changed: Mapping[str, Iterable[str]]) -> State:
-        if not _MOVING.isdisjoint(changed):
+        if _changes_sight(old, new, changed):
             return self.made(new)
-        sees = self._sees(new)
+        see = _Eyes(new, self.actor).see
         rows = [
-            (entity, key, new.text(_CLASSES[entity], key) if sees(entity, key) else None)
+            (entity, key, new.text(_CLASSES[entity], key) if see(entity, key) else None)
             for entity, keys in changed.items()
             for key in keys
             if entity in _CLASSES
         ]
         return kept.with_rows(new.seq, rows)
 
-    def _sees(self, state: State) -> Callable[[str, str], bool]:
-        roles: dict[Scope, int] = {}
 
-        def role(scope: Scope) -> int:
-            if scope not in roles:
-                roles[scope] = role_in(state, self.actor, scope) or 0
-            return roles[scope]
+class _Eyes:
+    """What one actor sees of one state.
 
-        def sees(entity: str, key: str) -> bool:
-            cls = _CLASSES.get(entity)
-            value = None if cls is None else state.get(cls, key)
-            return value is not None and _sees(state, value, self.actor, role)
+    Args:
+        state: All of it.
+    """
 
-        return sees
+    def __init__(self, state: State, actor: str) -> None:
+        self._state, self._actor = state, actor
+        self._roles: dict[Scope, int] = {}
+        self._known: dict[str, bool] = {}
+
+    def see(self, entity: str, key: str) -> bool:
+        """Whether he sees the value of an entity and key."""
+        if entity not in _PERSONAL and self._role(EVERYWHERE) >= Role.READER:
+            return entity in _CLASSES
+        if entity in _BY_SERIES or entity in _BY_ID:
+            owner = key.partition("/")[0]
+            if owner not in self._known:
+                self._known[owner] = self._sees_value(entity, key)
+            return self._known[owner]
+        return self._sees_value(entity, key)
+
+    def _sees_value(self, entity: str, key: str) -> bool:
+        cls = _CLASSES.get(entity)
+        value = None if cls is None else self._state.get(cls, key)
+        if value is None:
+            return False
+        if isinstance(value, Principal):
+            return value.key == self._actor.casefold()
+        mine = isinstance(value, Grant | Token) and value.principal.casefold() == self._actor.casefold()
+        if mine or isinstance(value, _PUBLIC):
+            return True
+        needed = {Grant.ENTITY: Role.ADMIN, Token.ENTITY: Role.ADMIN, Subscription.ENTITY: Role.PUBLISHER}
+        return all(self._role(s) >= needed.get(entity, Role.READER) for s in scopes_of(self._state, value))
+
+    def _role(self, scope: Scope) -> int:
+        if scope not in self._roles:
+            self._roles[scope] = role_in(self._state, self._actor, scope) or 0
+        return self._roles[scope]
+
+
+def _changes_sight(old: State, new: State, changed: Mapping[str, Iterable[str]]) -> bool:
+    """Whether something changed that decides who sees what was there before."""
+    if AccessControl.ENTITY in changed or Grant.ENTITY in changed:
+        return True
+    for key in changed.get(Name.ENTITY, ()):
+        name, now = old.get(Name, key), new.get(Name, key)
+        if name and (now is None or (name.series, name.alias_of) != (now.series, now.alias_of)):
+            return True
+    for key in changed.get(Dataset.ENTITY, ()):
+        dataset, later = old.get(Dataset, key), new.get(Dataset, key)
+        if dataset and (later is None or dataset.full_name != later.full_name):
+            return True
+    return False
 
 
 def visible(state: State, actor: str) -> State:
@@ -118,20 +169,6 @@ def facts_seen(state: State, fact: str, schema: pa.Schema) -> str:
             return f"list_contains([{names}]::VARCHAR[], subscription)"
     columns = [name for name in ("dataset_id", "child_id", "parent_id") if name in schema.names]
     return " and ".join(f"list_contains({seen}, {name})" for name in columns) or "false"
-
-
-def _sees(state: State, value: Value, actor: str, role: Callable[[Scope], int]) -> bool:
-    match value:
-        case Principal():
-            return value.key == actor.casefold()
-        case Token():
-            return value.principal.casefold() == actor.casefold()
-        case Grant():
-            mine = value.principal.casefold() == actor.casefold()
-            return mine or role(scopes_of(state, value)[0]) >= Role.ADMIN
-        case Subscription():
-            return role(scopes_of(state, value)[0]) >= Role.PUBLISHER
-    return isinstance(value, _PUBLIC) or all(role(scope) >= Role.READER for scope in scopes_of(state, value))
 
 
 __all__ = ["facts_seen", "history_seen", "visible"]

@@ -172,7 +172,7 @@ def begin(lake: Lake, job: str, parameters: Mapping[str, Any], resume: str | boo
     if not resume:
         return start_run(lake, job, parameters=parameters, source=source)
     wanted = {**parameters, "source": source}
-    events = run_events(lake, job)
+    events = _events(lake, job)
     finished = {e["run"] for e in events if e["event"] == "finished"}
     started = [e for e in events if e["event"] == "started"]
     same = [e for e in started if json.loads(e["parameters"] or "{}") == json.loads(json.dumps(wanted, default=str))]
@@ -211,7 +211,7 @@ def known_dataset(lake: Lake, name: str) -> Dataset | None:
 
 def last_finished(lake: Lake, job: str, dataset: Dataset) -> Mapping[str, Any] | None:
     """Return inputs and outputs ({dataset id: table version} each) of the newest run of a job that wrote a dataset."""
-    for event in reversed(run_events(lake, job)):
+    for event in reversed(_events(lake, job)):
         if event["event"] != "finished":
             continue
         sides = {
@@ -223,8 +223,8 @@ def last_finished(lake: Lake, job: str, dataset: Dataset) -> Mapping[str, Any] |
     return None
 
 
-def run_events(lake: Lake, job: str) -> list[dict[str, Any]]:
-    """Return the events of all runs of a job, oldest first: run, event, at, and as JSON parameters, inputs, outputs."""
+def _events(lake: Lake, job: str) -> list[dict[str, Any]]:
+    """Return the events of all runs of a job, oldest first."""
     facts = lake.facts.snapshot("runs")
     if facts is None:
         return []

@@ -17,11 +17,11 @@ import pyarrow as pa
 from catalog.datasets import Kind, check_key, prepare_dataset, register_dataset
 from catalog.runs import start_run
 from catalog.schema_formats import SchemaSpec
-from jobs.job import run_events
 from lakehouse.decisions import Dataset
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.pinned import PinnedQuery, pin_query
+from lakehouse.readers.duck import literal
 from lakehouse.references import parse_name
 from lakehouse.registry import columns_of
 from lakehouse.replacing import replace_rows
@@ -30,6 +30,9 @@ from lakehouse.snapshots import Snapshot
 from lakehouse.tables import Table
 
 JOB = "query"
+_RUNS = """
+select run, started_at, parameters, inputs, outputs from lake.runs where job = 'query' order by started_at desc, run
+"""
 _RECENT = 20
 """Commits in which the run is looked for that was killed before it could say what it wrote."""
 
@@ -51,11 +54,11 @@ class DatasetQuery:
     """The query that makes a dataset, as it was run last."""
 
     sql: str | None
-    """None: it was erased."""
+    """None: it was erased, or the actor may not see all that it read."""
     inputs: tuple[QueryInput, ...]
     run: str
     refreshed_at: datetime | None
-    """When the run began; None: what it was given was erased."""
+    """When the run began; None with the SQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,12 @@ def create_from_query(
             `create_dataset`.
         NotFoundError, StateError: as `pin_query`.
         StateError: the name is taken (dataset-exists).
+        AccessDeniedError: the actor may not (access-denied).
         StorageError: the store failed.
     """
-    pinned = pin_query(lake, sql)
     full_name = ".".join(parse_name(name))
+    lake.check("dataset.query", full_name)
+    pinned = pin_query(lake, sql)
     only = _only(pinned)
     chosen = _default_key(pinned, only) if key is None else tuple(key)
     _check_key(chosen, pinned.schema)
@@ -158,13 +163,15 @@ def refresh_from_query(lake: Lake, name: str, sql: str | None = None) -> QueryRe
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted; as `pin_query`.
         StateError: it was not made by a query (query-missing); as `pin_query`.
-        InvalidInputError: the SQL was erased and none is given (query-missing); as `pin_query`; a key that is missing,
+        InvalidInputError: the SQL is not there for the actor and none is given (query-missing); as `pin_query`; a key that is missing,
             null or not unique, as `create_from_query`; columns that are gone (schema-differs) or of another kind
             (schema-type-change).
+        AccessDeniedError: the actor may not overwrite it (access-denied).
         ConflictError: somebody wrote into it meanwhile (table-changed).
         StorageError: the store failed.
     """
     dataset = find_dataset(lake.state(), ".".join(parse_name(name)))
+    lake.check("rows.overwrite", dataset.full_name)
     filled = _filled(lake, dataset)
     if filled is None:
         raise StateError(
@@ -176,7 +183,8 @@ def refresh_from_query(lake: Lake, name: str, sql: str | None = None) -> QueryRe
     if text is None:
         raise InvalidInputError(
             "query-missing",
-            f"The query of {dataset.full_name} was erased. Give one: lakehouse dataset refresh {dataset.full_name} --query SQL",
+            f"The query of {dataset.full_name} was erased, or reads what you may not. Give one: "
+            f"lakehouse dataset refresh {dataset.full_name} --query SQL",
             dataset=dataset.full_name,
         )
     pinned, head = pin_query(lake, text), lake.read(dataset.full_name)
@@ -214,29 +222,33 @@ def _filled(lake: Lake, dataset: Dataset) -> _Filled | None:
     """Return the newest run that filled a dataset: that made it, finished, or was killed after its commit."""
     if dataset.query_run is None:
         return None
-    events = run_events(lake, JOB)
+    runs = lake.unguarded().sql(_RUNS).to_arrow_table().to_pylist()
     written = {entry.run: entry.table_version for entry in reversed(Table(lake.storage, dataset, "").log(_RECENT))}
     written |= {
-        event["run"]: entry["table_version"]
-        for event in events
-        if event["event"] == "finished"
-        for entry in json.loads(event["outputs"] or "[]")
+        run["run"]: entry["table_version"]
+        for run in runs
+        for entry in json.loads(run["outputs"] or "[]")
         if entry["dataset_id"] == dataset.dataset_id
     }
-    known = {dataset.query_run, *written}
-    begun = [event for event in events if event["event"] == "started" and event["run"] in known]
-    if not begun:  # all was erased
+    newest = next((run for run in runs if run["run"] in {dataset.query_run, *written}), None)
+    if newest is None or not _is_seen(lake, newest["run"]):
         return _Filled(DatasetQuery(None, (), dataset.query_run, None), frozenset(), None)
-    newest = begun[-1]
     said = json.loads(newest["parameters"] or "{}")
     query = DatasetQuery(
         sql=said.get("query"),
         inputs=tuple(QueryInput(reference, meant) for reference, meant in said.get("references", {}).items()),
         run=newest["run"],
-        refreshed_at=newest["at"],
+        refreshed_at=newest["started_at"],
     )
     inputs = frozenset((e["dataset_id"], e["table_version"]) for e in json.loads(newest["inputs"] or "[]"))
     return _Filled(query, inputs, written.get(newest["run"]))
+
+
+def _is_seen(lake: Lake, run: str) -> bool:
+    """Whether the actor may see a run, with all that it read."""
+    if not lake.state().viewer:
+        return True
+    return bool(lake.sql(f"from lake.runs where run = {literal(run)}").fetchall())
 
 
 def _said(full_name: str, pinned: PinnedQuery) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def query_lines(query: DatasetQuery | None) -> list[Line]:
     if query is None:
         return []
     return [
-        ("made by query", " ".join((query.sql or "which was erased").split())),
+        ("made by query", " ".join((query.sql or "that was erased, or reads what you may not").split())),
         *_resolved(query.inputs),
         ("refreshed", when(query.refreshed_at)),
     ]

@@ -15,7 +15,7 @@ import catalog
 import jobs
 from jobs.query import QueryReport
 from lakehouse.decisions import Cursor, Dataset, Lease
-from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StateError
+from lakehouse.errors import AccessDeniedError, InvalidInputError, LakeError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table, read
 
@@ -315,6 +315,32 @@ def test_a_renamed_dataset_keeps_its_query(lake: Lake) -> None:
     assert counted(jobs.refresh_from_query(lake, "seven")) == (1, 0, 0)
     catalog.fork_dataset(lake, "seven", "mine")
     assert jobs.query_of(lake, "mine") is None
+
+
+def test_who_may_not_read_the_inputs_sees_no_query(lake: Lake) -> None:
+    """The rows are there for who may read the dataset; what they were made from, and the SQL, is not."""
+    jobs.create_from_query(lake, "given.sevens", SEVENS)
+    catalog.set_access(lake, True)
+    catalog.add_principal(lake, "ben")
+    catalog.grant(lake, "ben", "writer", "given.*")
+    ben = Lake(lake.storage, "ben")
+    assert [i for i, _ in read(ben, "given.sevens")] == [7, 17, 27, 37]
+    found = jobs.query_of(ben, "given.sevens")
+    assert found is not None
+    assert (found.sql, found.inputs, found.refreshed_at) == (None, (), None)
+    for sql, kind in ((None, "query-missing"), (SEVENS, "dataset-not-found")):
+        with pytest.raises(LakeError) as error:
+            jobs.refresh_from_query(ben, "given.sevens", sql)
+        assert error.value.kind == kind
+    catalog.grant(lake, "ben", "reader", "main.photos")
+    found = jobs.query_of(ben, "given.sevens")
+    assert found is not None
+    assert found.sql == SEVENS
+    publish_changes(lake)
+    assert counted(jobs.refresh_from_query(ben, "given.sevens")) == (2, 2, 0)
+    catalog.grant(lake, "ben", "reader", "given.*")
+    with pytest.raises(AccessDeniedError):
+        jobs.refresh_from_query(ben, "given.sevens")
 
 
 # -- killed -------------------------------------------------------------------------------------------------------

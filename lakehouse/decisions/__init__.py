@@ -5,6 +5,7 @@ the last decision of each. Values hold identities (dataset id, table version), n
 values of rows: those must stay erasable.
 """
 
+from lakehouse.decisions.chain import Chain
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.metadata import Metadata
@@ -17,6 +18,7 @@ from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "Chain",
     "CheckDefinition",
     "Column",
     "Compatibility",

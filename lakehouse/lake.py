@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from lakehouse import diff as diffs
 from lakehouse import leases
-from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapshot
+from lakehouse.commit_log import COMMITS, log_tails
+from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
 from lakehouse.notices import tell
 from lakehouse.pins import refuse_condemned
+from lakehouse.read_spool import spooled
+from lakehouse.reads import Reads
 from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
 from lakehouse.resolution import (
     Resolved,
@@ -102,6 +105,7 @@ class Lake:
         self.actor = actor
         self.ledger = Ledger(storage, actor)
         self.facts = Facts(storage, actor)
+        self.reads = Reads(storage, actor)
         self._opened: dict[tuple[str, int | None], Snapshot] = {}
 
     def __repr__(self) -> str:
@@ -131,7 +135,8 @@ class Lake:
     def read(self, reference: str | Reference) -> Snapshot:
         """Open the state that a reference names; the snapshot never moves.
 
-        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process.
+        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process. The audit learns of
+        it in the background (see `reads`).
 
         Raises:
             InvalidInputError: it does not parse (reference-invalid).
@@ -139,6 +144,12 @@ class Lake:
             NotFoundError: what it names does not exist, or its table is gone (table-missing).
             FormatError: the table can't be read here (feature-unsupported, table-replaced).
         """
+        snapshot = self.peek(reference)
+        self.reads.note(snapshot)
+        return snapshot
+
+    def peek(self, reference: str | Reference) -> Snapshot:
+        """Open a state as `read` does, for what the lakehouse does itself: the audit does not count it as read."""
         ref = parse(reference) if isinstance(reference, str) else reference
         state = self.state()
         found = resolve(self.storage, state, ref)
@@ -254,7 +265,7 @@ class Lake:
         """
         check_snapshot_name(name)
         expires_at = _expiry(expires)
-        opened = [self.read(r) for r in references]
+        opened = [self.peek(r) for r in references]
         repeated = {s.dataset.dataset_id for s in opened}
         if len(repeated) != len(opened) or not opened:
             raise InvalidInputError("member-repeated", f"Snapshot {name!r} needs at least one dataset, each only once.")
@@ -328,7 +339,9 @@ class Lake:
             if error.kind == "dataset-not-found":
                 return None
             raise
-        return self._open(found, state)
+        snapshot = self._open(found, state)
+        self.reads.note(snapshot)
+        return snapshot
 
     def _names(self) -> list[str]:
         return living_names(self.state())
@@ -345,6 +358,12 @@ class Lake:
             )
         if name == "ledger_log":
             return self.ledger.history()
+        if name == "log_tails":
+            rows = log_tails(self.storage, self.state().all(Dataset))
+            return pa.Table.from_pylist(rows, schema=SCHEMAS[COMMITS])
+        if name == "spooled_reads":
+            self.reads.flush()
+            return spooled(self.storage)
         fact = name.removeprefix("fact_")
         found = self.facts.snapshot(fact)
         return SCHEMAS[fact].empty_table() if found is None else found

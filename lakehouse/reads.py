@@ -97,13 +97,6 @@ class Reads:
         """Write what was noted so far, and wait for it."""
         self._write(everything=True)
 
-    def end(self, timeout_s: float) -> None:
-        """Write what is left, and wait for it so long; nothing is noted any more."""
-        self._ending.set()
-        thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
-
     def _run(self) -> None:
         while True:
             self._write(everything=self._ending.is_set())
@@ -168,12 +161,12 @@ _living: WeakSet[Reads] = WeakSet()
 
 
 def _end_all() -> None:
-    deadline = time.monotonic() + EXIT_S
-    living = list(_living)
+    """Let the threads write what is left, and wait for the store, but not for ever."""
+    deadline, living = time.monotonic() + EXIT_S, list(_living)
     for reads in living:
         reads._ending.set()
-    for reads in living:
-        reads.end(max(0.0, deadline - time.monotonic()))
+    for thread in filter(None, [reads._thread for reads in living]):
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _begin_all() -> None:

@@ -7,6 +7,7 @@ catalog.publish(lake, "vision.photos", data_tag="FINAL")
 
 from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
+from catalog.audit import AuditEntry, Fetch, ReadEvent, audit_fetches, audit_log, audit_reads, verify_audit
 from catalog.check_runs import run_checks
 from catalog.check_store import CheckResult
 from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
@@ -53,6 +54,7 @@ from catalog.versions import list_tags, list_versions, publish, remove_tag, set_
 from lakehouse.restoring import restore
 
 __all__ = [
+    "AuditEntry",
     "Check",
     "CheckResult",
     "CleanUp",
@@ -62,12 +64,14 @@ __all__ = [
     "Dependent",
     "Edge",
     "Expiry",
+    "Fetch",
     "Fork",
     "Hit",
     "KeptVersion",
     "Loaded",
     "MemberChange",
     "Problem",
+    "ReadEvent",
     "Retention",
     "Run",
     "SearchResult",
@@ -79,6 +83,9 @@ __all__ = [
     "adopt_dataset",
     "aggregate",
     "archive_milestone",
+    "audit_fetches",
+    "audit_log",
+    "audit_reads",
     "check_results",
     "check_schema",
     "compare_milestones",
@@ -153,4 +160,5 @@ __all__ = [
     "unsubscribe",
     "vacuum",
     "verify",
+    "verify_audit",
 ]

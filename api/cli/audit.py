@@ -32,7 +32,7 @@ app.add_typer(audit, name="audit")
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Only so many, the newest.")]
 Ref = Annotated[
     str | None,
-    typer.Argument(metavar="[REF]", help="A state such as photos@v3, or a dataset with all its states; else all."),
+    typer.Argument(metavar="REF", help="A state such as photos@v3, or a dataset with all its states; else all."),
 ]
 
 
@@ -46,7 +46,7 @@ def log(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A dataset, a milestone, or one of their versions or tags; else all."),
+        typer.Argument(metavar="NAME", help="A dataset, a milestone, or one of their versions or tags; else all."),
     ] = None,
     actor: Annotated[str | None, typer.Option(metavar="NAME", help="Only what this one did.")] = None,
     action: Annotated[

@@ -33,7 +33,8 @@ NEEDED = """
     check add, check load, check remove, check list, check run, check results, stats,
     schema show, schema list, schema check, schema evolve, schema export, dataset fork, dataset rename, dataset unalias,
     deprecate, retention set, retention list, retention remove,
-    dataset search, metadata set, metadata list, metadata remove, tag log
+    dataset search, metadata set, metadata list, metadata remove, tag log,
+    audit log, audit reads, audit fetches, audit verify
 """
 
 

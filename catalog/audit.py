@@ -17,8 +17,8 @@ from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.read_spool import fold_reads
 from lakehouse.readers.duck import literal
-from lakehouse.references import AsOf, Head, Version, parse, parse_milestone_ref
-from lakehouse.resolution import find_name
+from lakehouse.references import AsOf, Head, TableVersion, Version, parse, parse_milestone_ref
+from lakehouse.resolution import find_dataset, find_name
 from lakehouse.spans import parse_span
 from lakehouse.tables import Table
 
@@ -183,7 +183,7 @@ def _about(state: State, name: str) -> tuple[str, list[Dataset]]:
             return ref.key, []
         raise
     selector = "" if isinstance(ref.selector, Head) else f"@{ref.selector}"
-    return f"{known}{selector}".casefold(), [d for d in _named(state, known) if d.copy_of is None]
+    return f"{known}{selector}".casefold(), _named(state, known)
 
 
 def _named(state: State, key: str) -> list[Dataset]:
@@ -231,6 +231,8 @@ def _of_state(lake: Lake, reference: str) -> list[str]:
     version = state.get(DatasetVersion, f"{name.series}/{ref.selector}") if isinstance(ref.selector, Version) else None
     if version is not None:
         dataset_id, table_version = version.dataset_id, version.table_version
+    elif isinstance(ref.selector, TableVersion):
+        dataset_id, table_version = find_dataset(state, ref.name).dataset_id, ref.selector.number
     else:
         opened = lake.peek(ref)
         dataset_id, table_version = opened.dataset.dataset_id, opened.table_version

@@ -21,6 +21,7 @@ from catalog.access import (
 )
 from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
+from catalog.audit import AuditEntry, Fetch, ReadEvent, audit_fetches, audit_log, audit_reads, verify_audit
 from catalog.check_runs import run_checks
 from catalog.check_store import CheckResult
 from catalog.checks import Loaded, add_check, check_results, list_checks, load_checks, remove_check
@@ -69,6 +70,7 @@ from lakehouse.restoring import restore
 
 __all__ = [
     "AccessInfo",
+    "AuditEntry",
     "Check",
     "CheckResult",
     "CleanUp",
@@ -78,6 +80,7 @@ __all__ = [
     "Dependent",
     "Edge",
     "Expiry",
+    "Fetch",
     "Fork",
     "GrantInfo",
     "Hit",
@@ -87,6 +90,7 @@ __all__ = [
     "NewToken",
     "Permission",
     "Problem",
+    "ReadEvent",
     "Retention",
     "Run",
     "SearchResult",
@@ -99,6 +103,9 @@ __all__ = [
     "adopt_dataset",
     "aggregate",
     "archive_milestone",
+    "audit_fetches",
+    "audit_log",
+    "audit_reads",
     "check_results",
     "check_schema",
     "compare_milestones",
@@ -184,4 +191,5 @@ __all__ = [
     "unsubscribe",
     "vacuum",
     "verify",
+    "verify_audit",
 ]

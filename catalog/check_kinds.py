@@ -135,7 +135,7 @@ def _open(lake: Lake, reference: str, snapshot: Snapshot) -> Snapshot:
         name = known_name(lake.state(), ref.name)
         if name is not None and name.key == snapshot.dataset.full_name.casefold():
             return snapshot
-    return lake.read(ref)
+    return lake.peek(ref)
 
 
 KINDS: dict[str, Kind] = {

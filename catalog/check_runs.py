@@ -46,7 +46,7 @@ def run_checks(lake: Lake, reference: str, names: Sequence[str] | None = None) -
         NotFoundError: what the reference names does not exist, or there is no such check (check-not-found).
         StorageError: the store failed, or a data file is gone.
     """
-    snapshot = lake.read(reference)
+    snapshot = lake.peek(reference)
     definitions = definitions_of(lake.state(), snapshot.dataset)
     if names is not None:
         definitions = [find_check(definitions, name, snapshot.dataset.full_name) for name in names]

@@ -149,7 +149,7 @@ def check_results(lake: Lake, reference: str) -> list[CheckResult]:
     Raises:
         NotFoundError: what the reference names does not exist.
     """
-    snapshot = lake.read(parse(reference))
+    snapshot = lake.peek(parse(reference))
     return results_of(lake, snapshot.dataset.dataset_id, snapshot.table_version)
 
 
@@ -160,7 +160,7 @@ def default_name(kind: str, columns: Sequence[str]) -> str:
 
 def _definition(lake: Lake, full_name: str, declared: Declared, *, in_file: bool) -> CheckDefinition:
     """Return a definition that makes sense and fits the dataset's head."""
-    snapshot = lake.read(parse(full_name))
+    snapshot = lake.peek(parse(full_name))
     found = CheckDefinition(
         dataset_id=snapshot.dataset.dataset_id,
         name=declared.name,

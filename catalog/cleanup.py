@@ -10,6 +10,7 @@ from lakehouse.decisions import Dataset, Hold
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake
 from lakehouse.pins import held
+from lakehouse.read_spool import fold_reads
 from lakehouse.references import parse_name
 from lakehouse.resolution import find_dataset
 from lakehouse.spans import parse_span
@@ -72,7 +73,8 @@ def vacuum(
 ) -> CleanUp:
     """Give up the history that nothing needs, and delete what dead writers left behind.
 
-    Published versions, milestones, snapshots, leases and what jobs still read stay; so does the head.
+    Published versions, milestones, snapshots, leases and what jobs still read stay; so does the head. A clean-up of the
+    whole lakehouse also folds what readers left in the spool.
 
     Args:
         dataset: Only this one, which may be an adopted table; None means all of our own tables, deleted datasets too,
@@ -113,4 +115,6 @@ def vacuum(
             done.unused = (find_unused_bytes if dry_run else sweep_bytes)(lake, age)
         except LakeError as error:
             done.problems["stored bytes"] = error
+        if not dry_run:
+            fold_reads(lake.storage, lake.facts)
     return done

@@ -58,7 +58,7 @@ def lineage(lake: Lake, reference: str, *, forward: bool = False) -> list[Edge]:
     Raises:
         NotFoundError: what the reference names does not exist.
     """
-    start = lake.read(reference)
+    start = lake.peek(reference)
     here, there = ("input", "output") if forward else ("output", "input")
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in lake.sql(_QUERY).to_arrow_table().to_pylist():

@@ -193,7 +193,7 @@ def _slot(link: Link, child: DatasetVersion, parent: DatasetVersion) -> dict[str
 
 
 def _open(lake: Lake, version: DatasetVersion) -> Snapshot:
-    return lake.read(f"{version.full_name}@v{version.number}")
+    return lake.peek(f"{version.full_name}@v{version.number}")
 
 
 def _at(version: DatasetVersion) -> str:

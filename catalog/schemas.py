@@ -86,7 +86,7 @@ def show_schema(lake: Lake, reference: str, *, number: int | None = None) -> Sch
                 dataset=dataset.full_name,
             )
         return SchemaInfo(dataset, found, True)
-    snapshot = lake.read(ref)
+    snapshot = lake.peek(ref)
     known = versions(state, snapshot.dataset.dataset_id)
     now = current(state, snapshot.dataset, snapshot.schema, lake.actor)
     if not isinstance(ref.selector, Head):
@@ -129,7 +129,7 @@ def check_schema(lake: Lake, name: str, schema: SchemaLike) -> Verdict:
         NotFoundError: dataset-not-found, dataset-deleted.
         InvalidInputError: as `read_schema`; a key that is none (key-invalid).
     """
-    return _judge(lake, lake.read(".".join(parse_name(name))), read_schema(schema))
+    return _judge(lake, lake.peek(".".join(parse_name(name))), read_schema(schema))
 
 
 def evolve_schema(
@@ -161,7 +161,7 @@ def evolve_schema(
     """
     one_of(compatibility, get_args(Compatibility), "compatibility")
     one_of(misfits, get_args(Misfits), "misfits")
-    before = lake.read(".".join(parse_name(name)))
+    before = lake.peek(".".join(parse_name(name)))
     lake.check("schema.evolve", before.dataset.full_name)
     spec = read_schema(schema) if schema is not None else SchemaSpec(_now(lake, before).columns)
     verdict = _judge(

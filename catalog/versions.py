@@ -96,7 +96,7 @@ class _Wish:
 def _published(lake: Lake, reference: str, wish: _Wish, *, copy: bool) -> DatasetVersion:
     tries = 0
     while True:
-        snapshot = lake.read(reference)
+        snapshot = lake.peek(reference)
         origin = snapshot.version.copied_from if snapshot.version else None
         if copy:
             snapshot, origin = copied(lake, snapshot, run=wish.run)
@@ -263,7 +263,7 @@ def _newest(lake: Lake, dataset: Dataset) -> Snapshot | None:
         return None
     newest = max(own, key=lambda v: v.number)
     try:
-        return lake.read(f"{dataset.full_name}@v{newest.number}")
+        return lake.peek(f"{dataset.full_name}@v{newest.number}")
     except (NotFoundError, StorageError) as error:
         if dataset.guarantee == "own" or error.kind == "storage-unavailable":
             raise

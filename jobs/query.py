@@ -187,7 +187,7 @@ def refresh_from_query(lake: Lake, name: str, sql: str | None = None) -> QueryRe
             f"lakehouse dataset refresh {dataset.full_name} --query SQL",
             dataset=dataset.full_name,
         )
-    pinned, head = pin_query(lake, text), lake.read(dataset.full_name)
+    pinned, head = pin_query(lake, text), lake.peek(dataset.full_name)
     inputs = _meant(pinned, filled.query)
     _check_key(dataset.key_columns, pinned.schema)
     _refuse_other_namespace(pinned, dataset.namespace)

@@ -149,6 +149,7 @@ OPERATIONS: dict[str, Operation] = {
     "grant.remove": Operation(Role.ADMIN, Grant),
     "token.create": Operation(Role.ADMIN, Token, own=True),
     "token.revoke": Operation(Role.ADMIN, Token, own=True),
+    "audit.verify": Operation(Role.ADMIN),
 }
 """Every operation: the actions of decisions, and what is done to rows. A decision with another action is refused."""
 

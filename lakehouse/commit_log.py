@@ -6,15 +6,20 @@ that the log shows. A commit that is there twice is the same twice: two clean-up
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 from lakehouse.decisions import Dataset, system_dataset
-from lakehouse.errors import NotFoundError
+from lakehouse.errors import LakeError, NotFoundError
 from lakehouse.history import LogEntry, in_order, read_tail
 from lakehouse.logfiles import list_log
 from lakehouse.readers.duck import literal
 from lakehouse.snapshots import open_snapshot
 from lakehouse.storage import Storage
+
+log = logging.getLogger(__name__)
 
 COMMITS = "commits"
 """The fact table of folded commits."""
@@ -54,3 +59,19 @@ def folded_commits(storage: Storage, dataset_id: str, first: int, last: int) -> 
     rows = facts.to_arrow(_COLUMNS, where).to_pylist()
     known = {row["table_version"]: LogEntry(**row) for row in rows}
     return [known[v] for v in sorted(known)]
+
+
+def log_tails(storage: Storage, datasets: Iterable[Dataset]) -> list[dict[str, Any]]:
+    """Return the commits of several datasets whose log entries are still there, as rows of the fact table `commits`.
+
+    Each log entry is fetched. A dataset whose table is gone or can't be reached has none.
+    """
+    rows = []
+    for dataset in datasets:
+        try:
+            tail = read_tail(storage, dataset.location, list_log(storage, dataset.location).entries)
+        except LakeError as error:
+            log.debug("a log could not be read", extra={"dataset": dataset.full_name, "error": error.kind})
+            continue
+        rows += [{"dataset_id": dataset.dataset_id} | {n: getattr(e, n) for n in _COLUMNS} for e in in_order(tail)]
+    return rows

@@ -105,6 +105,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         | dict.fromkeys(("quantiles", "top", "histogram"), _TEXT)
         | {"length_min": _INT, "length_max": _INT, "length_mean": pa.float64()},
     ),
+    # Who opened which state: one row for the openings by one process within a minute. `spool` is the object that told it.
+    "reads": _schema(
+        {"at": _TIME, "dataset_id": _TEXT, "table_version": _INT, "reference": _TEXT, "opens": _INT, "bytes": _INT}
+        | {"actor": _TEXT, "consumer": _TEXT, "host": _TEXT, "process": _INT, "spool": _TEXT},
+        {"rows": _INT},
+    ),
 }
 
 

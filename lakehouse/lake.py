@@ -16,12 +16,15 @@ import pyarrow as pa
 
 from lakehouse import access, leases
 from lakehouse import diff as diffs
-from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapshot
+from lakehouse.commit_log import COMMITS, log_tails
+from lakehouse.decisions import Dataset, Decision, Member, MilestoneVersion, NamedSnapshot
 from lakehouse.errors import AccessDeniedError, InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
 from lakehouse.notices import tell
 from lakehouse.pins import refuse_condemned
+from lakehouse.read_spool import spooled
+from lakehouse.reads import Reads
 from lakehouse.references import Head, InMilestone, Reference, check_snapshot_name, parse, parse_milestone_ref
 from lakehouse.resolution import (
     Resolved,
@@ -40,7 +43,7 @@ from lakehouse.storage import Storage
 from lakehouse.streams import Stream
 from lakehouse.tables import Table
 from lakehouse.tokens import holder
-from lakehouse.visibility import facts_seen, history_seen
+from lakehouse.visibility import facts_seen, history_seen, reads_seen
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,6 +123,7 @@ class Lake:
         self.actor = actor
         self.ledger = Ledger(storage, actor)
         self.facts = Facts(storage, actor)
+        self.reads = Reads(storage, actor)
         self._opened: dict[tuple[str, int | None], Snapshot] = {}
 
     def __repr__(self) -> str:
@@ -174,7 +178,8 @@ class Lake:
     def read(self, reference: str | Reference, *, state: State | None = None) -> Snapshot:
         """Open the state that a reference names; the snapshot never moves.
 
-        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process.
+        A version with a notice, as `catalog.deprecate` puts it, logs a warning, once per process. The audit learns of
+        it in the background (see `reads`).
 
         Args:
             state: The decisions that say what it means, so that several references are read as of one moment; None:
@@ -185,6 +190,12 @@ class Lake:
             NotFoundError: what it names does not exist, or its table is gone (table-missing).
             FormatError: the table can't be read here (feature-unsupported, table-replaced).
         """
+        snapshot = self.peek(reference, state=state)
+        self.reads.note(snapshot)
+        return snapshot
+
+    def peek(self, reference: str | Reference, *, state: State | None = None) -> Snapshot:
+        """Open a state as `read` does, for what the lakehouse does itself: the audit does not count it as read."""
         ref = parse(reference) if isinstance(reference, str) else reference
         state = state or self.state()
         found = resolve(self.storage, state, ref)
@@ -300,7 +311,7 @@ class Lake:
         """
         check_snapshot_name(name)
         expires_at = _expiry(expires)
-        opened = [self.read(r) for r in references]
+        opened = [self.peek(r) for r in references]
         repeated = {s.dataset.dataset_id for s in opened}
         if len(repeated) != len(opened) or not opened:
             raise InvalidInputError("member-repeated", f"Snapshot {name!r} needs at least one dataset, each only once.")
@@ -374,7 +385,9 @@ class Lake:
             if error.kind == "dataset-not-found":
                 return None
             raise
-        return self._open(found, state)
+        snapshot = self._open(found, state)
+        self.reads.note(snapshot)
+        return snapshot
 
     def _names(self) -> list[str]:
         return living_names(self.state())
@@ -392,6 +405,12 @@ class Lake:
             )
         if name == "ledger_log":
             return history_seen(state, self.ledger.history())
+        if name == "log_tails":
+            rows = log_tails(self.storage, state.all(Dataset))
+            return pa.Table.from_pylist(rows, schema=SCHEMAS[COMMITS])
+        if name == "spooled_reads":
+            self.reads.flush()
+            return reads_seen(state, spooled(self.storage))
         fact = name.removeprefix("fact_")
         found = self.facts.snapshot(fact)
         if found is None:

@@ -11,9 +11,10 @@ import copy
 import itertools
 import logging
 import math
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +28,13 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lakehouse.access import check_decisions
+from lakehouse.chain import chained
 from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
-from lakehouse.decisions import DATA_TAGS, Decision, Format
+from lakehouse.decisions import DATA_TAGS, Chain, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
-from lakehouse.state import EMPTY, Row, State
+from lakehouse.small_files import TARGET_BYTES
+from lakehouse.state import EMPTY, State
 from lakehouse.storage import Storage
 from lakehouse.upkeep import awake_s, overslept, tend_if_due
 from lakehouse.visibility import visible
@@ -70,6 +73,28 @@ class Decided(Generic[R]):
 
     result: R
     state: State
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file of the ledger."""
+
+    key: str
+    bytes: int
+    first: int
+    """The first ledger version of which it has decisions; without statistics the first of all."""
+    last: int
+
+
+def _files(table: DeltaTable) -> list[_File]:
+    adds = arrow_table(table.get_add_actions(flatten=True))
+    unknown = [None] * adds.num_rows
+    bounds = [adds.column(n).to_pylist() if n in adds.column_names else unknown for n in ("min.seq", "max.seq")]
+    paths, sizes = (adds.column(n).to_pylist() for n in ("path", "size_bytes"))
+    return [
+        _File(f"{LEDGER_KEY}/{path}", size, -1 if low is None else low, sys.maxsize if high is None else high)
+        for path, size, low, high in zip(paths, sizes, *bounds, strict=True)
+    ]
 
 
 class Ledger:
@@ -179,8 +204,9 @@ class Ledger:
                     return Decided(result, state)
                 attempt = next(self._numbers)
                 attempts[attempt] = result
-                folded = [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions]
-                rows = self._rows(table.version() + 1, decisions, folded, commit_id, run, message)
+                rows = self._rows(table.version() + 1, decisions, commit_id, run, message)
+                rows = chained(rows, state.get(Chain, Chain.KEY))
+                folded = list(zip(*(rows.column(n).to_pylist() for n in ("entity", "key", "value")), strict=True))
                 self._commit(table, rows, (app, attempt), run, message)
                 tend_if_due(self._storage, LEDGER_KEY, table.version(), LEDGER_PROPERTIES)
                 if overslept(opened):  # the log may have been cut off before this commit, which nobody sees then
@@ -201,7 +227,7 @@ class Ledger:
             return Decided(result, self._keep(state.with_rows(state.seq + 1, folded)))
 
     def history(self, entity: str = "", under: str = "") -> pa.Table:
-        """Return the decisions ever made (columns of `SCHEMA`), oldest first.
+        """Return the decisions ever made (columns of `SCHEMA`), oldest first; the links of the chain are left out.
 
         Args:
             entity: Only those about values of this entity; others are let go file by file. Empty: all.
@@ -209,12 +235,27 @@ class Ledger:
         """
 
         def wanted(part: pa.Table) -> pa.Table:
-            if not entity:
-                return part
             pairs = zip(part.column("entity").to_pylist(), part.column("key").to_pylist(), strict=True)
-            return part.filter(pa.array([e == entity and key.startswith(under) for e, key in pairs], pa.bool_()))
+            kept = [e != Chain.ENTITY and entity in ("", e) and key.startswith(under) for e, key in pairs]
+            return part.filter(pa.array(kept, pa.bool_()))
 
         return reopening(lambda: self._read(self._open(), -1, wanted).select(SCHEMA.names))
+
+    def replay(self) -> Iterator[pa.Table]:
+        """Iterate over all rows of the ledger in order, the links of the chain too, some files at a time.
+
+        The parts end between commits. Memory is bounded by the files that one upkeep joins, as long as these follow
+        each other.
+        """
+        group, size, top = list[_File](), 0, -1
+        for file in sorted(_files(self._open()), key=lambda f: f.first):
+            if size >= TARGET_BYTES and file.first > top:
+                yield self._fetch(group)
+                group, size = [], 0
+            group.append(file)
+            size, top = size + file.bytes, max(top, file.last)
+        if group:
+            yield self._fetch(group)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -310,30 +351,25 @@ class Ledger:
         Args:
             wanted: Returns what is needed of a part of a file.
         """
-        adds = arrow_table(table.get_add_actions(flatten=True))
-        newest = adds.column("max.seq").to_pylist() if "max.seq" in adds.column_names else [None] * adds.num_rows
-        keys = [
-            f"{LEDGER_KEY}/{p}"
-            for p, top in zip(adds.column("path").to_pylist(), newest, strict=True)
-            if top is None or top > after
-        ]
-        if not keys:
+        return self._fetch([file for file in _files(table) if file.last > after], wanted)
+
+    def _fetch(self, files: Sequence[_File], wanted: Callable[[pa.Table], pa.Table] = lambda part: part) -> pa.Table:
+        if not files:
             return SCHEMA.empty_table()
 
-        def read(key: str) -> pa.Table:
-            with pq.ParquetFile(BytesIO(self._storage.get(key))) as file:
-                parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in file.iter_batches())
+        def read(file: _File) -> pa.Table:
+            with pq.ParquetFile(BytesIO(self._storage.get(file.key))) as opened:
+                parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in opened.iter_batches())
                 return pa.concat_tables([wanted(part) for part in parts])
 
-        with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(keys))) as pool:
-            tables = list(pool.map(read, keys))
+        with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(files))) as pool:
+            tables = list(pool.map(read, files))
         return pa.concat_tables(tables).sort_by([("seq", "ascending"), ("pos", "ascending")])
 
     def _rows(
         self,
         seq: int,
         decisions: Sequence[Decision],
-        folded: Sequence[Row],
         commit_id: str,
         run: str | None,
         message: str | None,
@@ -342,7 +378,9 @@ class Ledger:
         columns: list[list[Any]] = [
             [seq] * count,
             list(range(count)),
-            *([row[i] for row in folded] for i in range(3)),
+            [d.entity for d in decisions],
+            [d.key for d in decisions],
+            [d.value.to_json() if d.value else None for d in decisions],
             [d.action for d in decisions],
             [now] * count,
             [self.actor] * count,

@@ -53,7 +53,7 @@ class Restoration:
 def plan_restore(lake: Lake, name: str, reference: str) -> Restoration:
     """Return what restoring a state would change; nothing is changed. Arguments and errors as `restore`."""
     target = find_dataset(lake.state(), ".".join(parse_name(name)))
-    return _plan(lake, target, lake.read(_reference(lake, target, reference)))
+    return _plan(lake, target, lake.peek(_reference(lake, target, reference)))
 
 
 def restore(lake: Lake, name: str, reference: str, *, message: str | None = None, run: str | None = None) -> Commit:
@@ -107,7 +107,7 @@ def _plan(lake: Lake, target: Dataset, source: Snapshot) -> Restoration:
     table = Table(lake.storage, target, lake.actor)
     if target.guarantee != "own":
         refuse_foreign(table.open(), table.name)
-    found = Restoration(lake.read(target.full_name), source)
+    found = Restoration(lake.peek(target.full_name), source)
     if found.dataset.dataset_id != target.dataset_id:
         raise StateError(
             "dataset-replaced", f"{table.name} was deleted or made anew while it was restored.", dataset=table.name

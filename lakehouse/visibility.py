@@ -82,7 +82,7 @@ class _Eyes:
 
     def see(self, entity: str, key: str) -> bool:
         """Whether he sees the value of an entity and key."""
-        if entity not in _PERSONAL and self._role(EVERYWHERE) >= Role.READER:
+        if entity not in _PERSONAL and self.role(EVERYWHERE) >= Role.READER:
             return entity in _CLASSES
         if entity in _BY_SERIES or entity in _BY_ID:
             owner = key.partition("/")[0]
@@ -102,9 +102,10 @@ class _Eyes:
         if mine or isinstance(value, _PUBLIC):
             return True
         needed = {Grant.ENTITY: Role.ADMIN, Token.ENTITY: Role.ADMIN, Subscription.ENTITY: Role.PUBLISHER}
-        return all(self._role(s) >= needed.get(entity, Role.READER) for s in scopes_of(self._state, value))
+        return all(self.role(s) >= needed.get(entity, Role.READER) for s in scopes_of(self._state, value))
 
-    def _role(self, scope: Scope) -> int:
+    def role(self, scope: Scope) -> int:
+        """Return his role there, 0 for none."""
         if scope not in self._roles:
             self._roles[scope] = role_in(self._state, self._actor, scope) or 0
         return self._roles[scope]
@@ -146,6 +147,29 @@ def history_seen(state: State, decisions: pa.Table) -> pa.Table:
     return decisions.filter(pa.array([pair in things for pair in pairs], pa.bool_()))
 
 
+def reads_seen(state: State, reads: pa.Table) -> pa.Table:
+    """Return the notes of who read what that somebody sees: his own, and those on datasets that he is an admin of.
+
+    Args:
+        state: As he sees it.
+        reads: Columns `dataset_id` and `actor` among others.
+    """
+    if not state.viewer:
+        return reads
+    kept, pairs = (
+        _looked_after(state),
+        zip(*(reads.column(n).to_pylist() for n in ("dataset_id", "actor")), strict=True),
+    )
+    seen = [dataset_id in kept or actor.casefold() == state.viewer.casefold() for dataset_id, actor in pairs]
+    return reads.filter(pa.array(seen, pa.bool_()))
+
+
+def _looked_after(state: State) -> set[str]:
+    """Return the ids of the datasets that the viewer is an admin of."""
+    eyes = _Eyes(state, state.viewer)
+    return {d.dataset_id for d in state.all(Dataset) if eyes.role(scopes_of(state, d)[0]) >= Role.ADMIN}
+
+
 def facts_seen(state: State, fact: str, schema: pa.Schema) -> str:
     """Return the SQL condition on a fact table's rows that say nothing but of what is seen; "" for all of them.
 
@@ -164,6 +188,9 @@ def facts_seen(state: State, fact: str, schema: pa.Schema) -> str:
         case "blobs":
             namespaces = ", ".join({string(d.namespace) for d in state.all(Dataset)})
             return f"list_contains([{namespaces}]::VARCHAR[], namespace)"
+        case "reads":  # who reads what is for him and for those who look after it
+            kept = ", ".join(string(i) for i in _looked_after(state))
+            return f"list_contains([{kept}]::VARCHAR[], dataset_id) or lower(actor) = {string(state.viewer.lower())}"
         case "deliveries":
             names = ", ".join(string(s.name) for s in state.all(Subscription))
             return f"list_contains([{names}]::VARCHAR[], subscription)"
@@ -171,4 +198,4 @@ def facts_seen(state: State, fact: str, schema: pa.Schema) -> str:
     return " and ".join(f"list_contains({seen}, {name})" for name in columns) or "false"
 
 
-__all__ = ["facts_seen", "history_seen", "visible"]
+__all__ = ["facts_seen", "history_seen", "reads_seen", "visible"]

@@ -167,7 +167,7 @@ def _types(given: list[str]) -> dict[str, str]:
 def _rows_now(lake: lakehouse.Lake, dataset: str) -> int | None:
     """Return how many rows a dataset has; None when there is none of that name."""
     try:
-        return lake.read(catalog.show_dataset(lake, dataset).dataset.full_name).num_rows
+        return lake.peek(catalog.show_dataset(lake, dataset).dataset.full_name).num_rows
     except NotFoundError:
         return None
 
@@ -192,7 +192,7 @@ def delete(
     lake = open_lake(ctx)
     table = lake.table(dataset)
     if not yes:
-        snap = lake.read(dataset)
+        snap = lake.peek(dataset)
         count = Rows(snap, where).num_rows
         record = {"dataset": table.name, "rows": count, "rows_total": snap.num_rows, "where": where}
         ask_first(
@@ -230,7 +230,7 @@ def export(
     lake = open_lake(ctx)
     held = sum(1 for _ in out.iterdir()) if out.is_dir() else 0
     if held and not yes:
-        ref = lake.read(reference).reference
+        ref = lake.peek(reference).reference
         record = {"out": str(out), "replaces": held, "reference": ref}
         lines = [("would replace", f"{plural(held, 'entry', 'entries')} in {out}"), ("with", ref)]
         ask_first(call_of(ctx), record, lines)

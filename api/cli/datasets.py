@@ -245,7 +245,7 @@ def delete(
     if not yes:
         info = catalog.show_dataset(lake, name)
         own, relying = info.dataset, catalog.dependents(lake, name)
-        rows = lake.read(own.full_name).num_rows
+        rows = lake.peek(own.full_name).num_rows
         record = {"dataset": own.full_name, "rows": rows, "versions_kept": info.latest_version}
         lines = [
             ("would hide", own.full_name),

@@ -75,6 +75,7 @@ COMMANDS = {
     "hold": Entry("Maintain", "retention", "Set, list and release legal holds."),
     "vacuum": Entry("Maintain", "cleanup", "Give up history that nothing needs, and sweep up orphans."),
     "verify": Entry("Maintain", "verifying", "Check that what is pinned can be read: files, sizes, rows, packs."),
+    "audit": Entry("Maintain", "audit", "Show who decided, wrote and read what; prove no decision changed."),
 }
 
 

@@ -41,6 +41,10 @@ VIEWS = (
     "checks",
     "check_results",
     "column_stats",
+    "audit",
+    "decisions",
+    "reads",
+    "fetches",
 )
 _KEYWORDS = [
     "select",

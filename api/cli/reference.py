@@ -224,6 +224,13 @@ _JSON_KEYS = {
     "doctor": "ok, checks [{name, ok, detail}]",
     "verify": "checked, ok, problems [{reference, kind, detail}], deep, files, bytes, seconds; exit code 6 when there are "
     "problems",
+    "audit log": "a list, newest first, of {at, actor, kind (decision or commit), action, resource, before, after, run, "
+    "message, commit_id, seq}",
+    "audit reads": "a list, newest first, of {at, actor, consumer, dataset, version, table_version, reference, opens, bytes, "
+    "rows, host, process}",
+    "audit fetches": "a list of {dataset, version, table_version, consumer, opens, actors, first_at, last_at, bytes}",
+    "audit verify": "ok, entries, uncovered, since, erased, commits, head, problem (null when all is well); exit code 6 when "
+    "there is one",
     "a dry run": "dry_run (true), and what would happen",
     "an error": "error {kind, message, context}; the exit code says the class",
 }

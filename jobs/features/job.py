@@ -132,7 +132,7 @@ def run_features(
             target = create_dataset(
                 lake, name, IMAGE_FEATURES_SCHEMA, key=["path"], kind="features", parent=full_name, run=run.run
             )
-        features = lake.read(name)
+        features = lake.peek(name)
         work = _Features(
             Job(lake, run, target), lake.table(name), now, workers or os.cpu_count() or 1, message, progress or SILENT
         )

@@ -216,7 +216,7 @@ class _Ingest:
             license=self.license,
             message=self.message,
             progress=self.progress,
-            head=self.lake.read(self.dataset),
+            head=self.lake.peek(self.dataset),
             check_paths=len(self.sources) > 1,
         )
         taking.run(loads_of_idx(pairs, self.layout.split) if pairs else self._loads(job, table, resumed=resumed))

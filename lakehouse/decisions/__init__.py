@@ -6,6 +6,7 @@ values of rows: those must stay erasable.
 """
 
 from lakehouse.decisions.access import AccessControl, Grant, Principal, RoleName, Token
+from lakehouse.decisions.chain import Chain
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.metadata import Metadata
@@ -19,6 +20,7 @@ from lakehouse.decisions.value import Decision, Value
 __all__ = [
     "DATA_TAGS",
     "AccessControl",
+    "Chain",
     "CheckDefinition",
     "Column",
     "Compatibility",

@@ -114,6 +114,7 @@ RUN: dict[str, Callable[[Lake, str], object]] = {
     "grant.add": lambda lake, ns: catalog.grant(lake, "nobody", "reader", f"{ns}.photos"),
     "grant.remove": lambda lake, ns: catalog.revoke(lake, "guest", f"{ns}.*"),
     "token.create": lambda lake, ns: catalog.create_token(lake, "guest"),
+    "audit.verify": lambda lake, ns: catalog.verify_audit(lake),
     "token.revoke": lambda lake, ns: catalog.revoke_token(lake, _token(lake).token_id),
 }
 """How each operation is done in a namespace, through the calls that people make."""

@@ -54,6 +54,10 @@ COLUMNS = {
     "started_at finished_at inputs dataset_id",
     "column_stats": "dataset table_version version column_name type rows nulls distinct_values min max mean std quantiles "
     "top histogram length_min length_max length_mean at dataset_id",
+    "decisions": "at actor action resource entity before after run message commit_id seq position",
+    "audit": "at actor kind action resource before after run message commit_id seq",
+    "reads": "at actor consumer dataset version table_version reference opens bytes rows host process dataset_id",
+    "fetches": "dataset version table_version consumer opens actors first_at last_at bytes dataset_id",
 }
 TYPES = {
     **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
@@ -80,6 +84,10 @@ TYPES = {
     **dict.fromkeys(("failures", "nulls", "distinct_values", "length_min", "length_max"), "BIGINT"),
     **dict.fromkeys(("samples", "min", "max", "quantiles", "top", "histogram"), "JSON"),
     **dict.fromkeys(("mean", "std", "length_mean"), "DOUBLE"),
+    **dict.fromkeys(("before", "after"), "JSON"),
+    **dict.fromkeys(("seq", "opens", "process"), "BIGINT"),
+    **dict.fromkeys(("first_at", "last_at"), "TIMESTAMP WITH TIME ZONE"),
+    "actors": "VARCHAR[]",
 }
 
 

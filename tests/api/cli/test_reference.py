@@ -35,7 +35,8 @@ NEEDED = """
     deprecate, retention set, retention list, retention remove,
     access show, access on, access off, access check, user add, user list, user remove, grant add, grant list,
     grant remove, token create, token list, token revoke,
-    dataset search, metadata set, metadata list, metadata remove, tag log
+    dataset search, metadata set, metadata list, metadata remove, tag log,
+    audit log, audit reads, audit fetches, audit verify
 """
 
 

@@ -5,6 +5,20 @@ catalog.create_dataset(lake, "vision.photos", schema, key=["path"])
 catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
+from catalog.access import (
+    AccessInfo,
+    GrantInfo,
+    Permission,
+    add_principal,
+    grant,
+    list_grants,
+    list_principals,
+    may,
+    remove_principal,
+    revoke,
+    set_access,
+    show_access,
+)
 from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
 from catalog.audit import AuditEntry, Fetch, ReadEvent, audit_fetches, audit_log, audit_reads, verify_audit
@@ -49,11 +63,13 @@ from catalog.schemas import check_schema, evolve_schema, export_schema, list_sch
 from catalog.search import Hit, SearchResult, search
 from catalog.statistics import ColumnStats, statistics
 from catalog.tag_history import TagMove, tag_history
+from catalog.tokens import NewToken, create_token, list_tokens, revoke_token
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
 
 __all__ = [
+    "AccessInfo",
     "AuditEntry",
     "Check",
     "CheckResult",
@@ -66,10 +82,13 @@ __all__ = [
     "Expiry",
     "Fetch",
     "Fork",
+    "GrantInfo",
     "Hit",
     "KeptVersion",
     "Loaded",
     "MemberChange",
+    "NewToken",
+    "Permission",
     "Problem",
     "ReadEvent",
     "Retention",
@@ -80,6 +99,7 @@ __all__ = [
     "TagMove",
     "VerifyReport",
     "add_check",
+    "add_principal",
     "adopt_dataset",
     "aggregate",
     "archive_milestone",
@@ -90,6 +110,7 @@ __all__ = [
     "check_schema",
     "compare_milestones",
     "create_dataset",
+    "create_token",
     "define_milestone",
     "delete_dataset",
     "dependents",
@@ -101,6 +122,7 @@ __all__ = [
     "export_schema",
     "find_assets",
     "fork_dataset",
+    "grant",
     "join_milestone",
     "leave_milestone",
     "lineage",
@@ -108,17 +130,21 @@ __all__ = [
     "list_data_tags",
     "list_datasets",
     "list_deliveries",
+    "list_grants",
     "list_holds",
     "list_metadata",
     "list_milestones",
+    "list_principals",
     "list_retention",
     "list_schemas",
     "list_snapshots",
     "list_subscriptions",
     "list_tags",
+    "list_tokens",
     "list_versions",
     "load_checks",
     "load_milestone",
+    "may",
     "milestone_orphans",
     "milestone_status",
     "notify",
@@ -133,18 +159,23 @@ __all__ = [
     "remove_check",
     "remove_data_tag",
     "remove_metadata",
+    "remove_principal",
     "remove_retention",
     "remove_tag",
     "rename_dataset",
     "restore",
+    "revoke",
+    "revoke_token",
     "roll_back_milestone",
     "run_checks",
     "search",
+    "set_access",
     "set_data_tag",
     "set_hold",
     "set_metadata",
     "set_retention",
     "set_tag",
+    "show_access",
     "show_dataset",
     "show_milestone",
     "show_schema",

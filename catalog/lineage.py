@@ -65,7 +65,7 @@ def lineage(lake: Lake, reference: str, *, forward: bool = False) -> list[Edge]:
         if row[f"{here}_table_version"] is not None:
             rows[row[f"{here}_dataset_id"]].append(row)
     edges: list[Edge] = []
-    seen: set[tuple[str, str, str | None]] = set()
+    seen: set[tuple[str | int | None, ...]] = set()
     front = [(start.dataset.dataset_id, start.table_version)]
     while front:
         depth = edges[-1].depth + 1 if edges else 1
@@ -73,7 +73,7 @@ def lineage(lake: Lake, reference: str, *, forward: bool = False) -> list[Edge]:
         for dataset_id, table_version in front:
             for row in rows[dataset_id]:
                 at = row[f"{here}_table_version"]
-                step = (row["run"], row["output_dataset_id"], row["input_dataset_id"])
+                step = (row["run"], row["output_dataset_id"], row["input_dataset_id"], row["input_table_version"])
                 if step in seen or (at < table_version if forward else at > table_version):
                     continue
                 seen.add(step)

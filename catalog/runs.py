@@ -138,7 +138,8 @@ def start_run(
 
     Args:
         job: `ingest`, `features.image`, ...
-        parameters: JSON-compatible; never secrets, never row values.
+        parameters: JSON-compatible; never secrets. Of what may hold values of rows only the SQL of a query: a fact can be
+            erased.
         inputs: The states that it reads.
         source: Where data from outside the lakehouse comes from.
         once: The job does not come back for what changes in its inputs.

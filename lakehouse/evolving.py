@@ -10,13 +10,10 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, Schema
-from deltalake.transaction import AddAction
 
-from lakehouse import fences
-from lakehouse.commits import own_commit
 from lakehouse.datafiles import write_files
 from lakehouse.lake import Lake
+from lakehouse.replacing import commit_files
 from lakehouse.schema import fit, refuse_missing
 from lakehouse.snapshots import Snapshot
 from lakehouse.tables import Commit, Table
@@ -44,28 +41,7 @@ def change_columns(
     table.refuse_foreign(handle)
     reader = carried(before, columns)
     files = write_files(lake.storage, before.dataset.location, reader, lookup=table.lookup_columns(columns))
-    rows = sum(f.rows for f in files)
-
-    def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
-        table.expect(fresh, before.table_version)
-        fences.refuse_swept(fresh, files, table.name)
-        stamp = own_commit(
-            app,
-            number,
-            actor=lake.actor,
-            run=run,
-            message=message,
-            rows_added=rows,
-            rows_removed=rows,
-            what="EVOLVE",
-            retries=0,
-        )
-        adds = [AddAction(f.path, f.size, {}, f.modified, True, f.stats) for f in files]
-        schema = Schema.from_arrow(columns)
-        fresh.create_write_transaction(adds, "overwrite", schema, commit_properties=stamp)  # type: ignore[arg-type]
-        return None
-
-    return table.retried(attempt, None, run, lambda version: Commit(version, rows, rows))
+    return commit_files(table, before, files, columns, actor=lake.actor, run=run, message=message, what="EVOLVE")
 
 
 def is_addition(old: pa.Schema, new: pa.Schema) -> bool:

@@ -35,6 +35,8 @@ class Plan:
     """A row has their key and differs in a given column."""
     unchanged: int
     """Number of rows that are there already."""
+    gone: pa.Table | None = None
+    """Keys of rows that are to be removed; None: none are."""
 
 
 def check_keys(rows: pa.Table, key: Sequence[str], what: str) -> None:
@@ -144,11 +146,18 @@ def _any_between(ordered: Sequence[Any], low: Any, high: Any) -> bool:
 def execute(
     table: DeltaTable, plan: Plan, key: Sequence[str], properties: WriterProperties, stamp: CommitProperties
 ) -> None:
-    """Commit the new and the changed rows on top of the opened version."""
+    """Commit the new and the changed rows, and the removal of others, on top of the opened version."""
     source = pa.concat_tables([plan.changed, plan.new])
     values = {identifier(c): f"s.{identifier(c)}" for c in source.column_names}
     updated = {c: v for c, v in values.items() if c not in {identifier(k) for k in key}}
     condition = " and ".join(f"t.{identifier(k)} = s.{identifier(k)}" for k in key)
+    gone = "gone" + "_" * max(map(len, source.column_names))  # a name that no column has
+    if plan.gone is not None:
+        marked = [
+            rows.append_column(gone, pa.repeat(flag, rows.num_rows))
+            for rows, flag in ((source, False), (plan.gone, True))
+        ]
+        source = pa.concat_tables(marked, promote_options="default")
     merger = table.merge(
         source,
         predicate=condition,
@@ -158,4 +167,6 @@ def execute(
         writer_properties=properties,
         commit_properties=stamp,
     )
+    if plan.gone is not None:
+        merger = merger.when_matched_delete(f"s.{identifier(gone)}")
     merger.when_matched_update(updated).when_not_matched_insert(values).execute()

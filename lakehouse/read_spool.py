@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -31,16 +31,20 @@ _FOLDS = "fold-reads"
 _AT_ONCE = 16
 
 
-def spooled(storage: Storage, names: Iterable[str] | None = None) -> pa.Table:
+def spooled(storage: Storage, names: Iterable[str] | None = None, only: Collection[str] | None = None) -> pa.Table:
     """Return what objects of the spool tell, as rows of the fact table.
 
     Args:
         names: Which; None means all. One that is gone, or that can't be read, has no rows.
+        only: Ids of the datasets whose reads are told; None means all.
     """
     chosen = _names(storage) if names is None else list(names)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         parts = list(pool.map(lambda name: _rows(storage, name), chosen))
-    return pa.concat_tables([SCHEMAS[READS].empty_table(), *parts])
+    found = pa.concat_tables([SCHEMAS[READS].empty_table(), *parts])
+    if only is None:
+        return found
+    return found.filter(pa.array([i in only for i in found.column("dataset_id").to_pylist()], pa.bool_()))
 
 
 def fold_reads(storage: Storage, facts: Facts) -> int:

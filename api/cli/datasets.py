@@ -10,7 +10,8 @@ import pyarrow as pa
 import typer
 
 import catalog
-from api.cli import searching
+import jobs
+from api.cli import queries, searching
 from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, listed, open_lake
 from api.cli.output import (
@@ -29,6 +30,7 @@ from catalog.datasets import DatasetInfo
 from catalog.schema_formats import SchemaLike, SchemaSpec
 from jobs.ingest.tabular import open_table
 from lakehouse.errors import InvalidInputError
+from lakehouse.lake import Lake
 from lakehouse.registry import columns_of
 from lakehouse.type_names import split_names, type_named
 
@@ -44,6 +46,7 @@ _TEXT_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson")
 app = commands()
 dataset = commands("Create, fork, find, show, rename, delete and undrop datasets.")
 dataset.add_typer(searching.app)
+dataset.add_typer(queries.app)
 app.add_typer(dataset, name="dataset")
 
 
@@ -71,9 +74,10 @@ def dataset_json(info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-def _print_dataset(ctx: typer.Context, info: DatasetInfo) -> None:
-    record = dataset_json(info)
+def _print_dataset(ctx: typer.Context, lake: Lake, info: DatasetInfo) -> None:
     own = info.dataset
+    query = None if own.query_run is None else jobs.query_of(lake, own.full_name)
+    record = dataset_json(info) | {"query": queries.query_json(query)}
     lines = [
         ("dataset", own.full_name),
         ("former names", words(info.aliases)),
@@ -83,6 +87,7 @@ def _print_dataset(ctx: typer.Context, info: DatasetInfo) -> None:
         ("tags", words(f"{tag} -> v{n}" for tag, n in info.tags.items())),
         ("milestones", words(info.milestones)),
         ("derived", words(info.children)),
+        *queries.query_lines(query),
         ("legal hold", info.hold.reason if info.hold else ""),
         ("owner", own.owner),
         ("license", own.license),
@@ -108,29 +113,44 @@ def create(
     location: Annotated[
         str | None, typer.Option(metavar="URI", help="Take this existing Delta table in place; nothing is copied.")
     ] = None,
-    key: Annotated[str | None, typer.Option(metavar="COLUMNS", help="Columns that identify a row: a,b.")] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help='Take the rows of a query over published states: from "photos@v3" where ...'),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS", help="Columns that identify a row: a,b. Of a query: '' for none; else its dataset's."
+        ),
+    ] = None,
     description: Annotated[str, typer.Option(help="What it is.")] = "",
     owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
-    license: Annotated[str, typer.Option(help="Licence of the data, such as CC-BY-4.0.")] = "",
+    license: Annotated[str | None, typer.Option(help="Licence of the data, such as CC-BY-4.0.")] = None,
 ) -> None:
-    """Make an empty dataset, or take an existing Delta table in place.
+    """Make an empty dataset, one of the rows of a query, or take an existing Delta table in place.
 
-    In Python the latter is catalog.adopt_dataset(lake, name, location).
+    In Python the latter are jobs.create_from_query(lake, name, sql), asked for by jobs.query_of(lake, name), and
+    catalog.adopt_dataset(lake, name, location).
     """
-    given = [o for o, v in (("--columns", columns), ("--schema", schema), ("--location", location)) if v is not None]
+    options = (("--columns", columns), ("--schema", schema), ("--location", location), ("--query", query))
+    given = [option for option, value in options if value is not None]
     if len(given) != 1:
         raise InvalidInputError(
             "option-invalid",
-            f"Give one of --columns, --schema and --location; {' and '.join(given) or 'none'} was given.",
+            f"Give one of --columns, --schema, --location and --query; {' and '.join(given) or 'none'} was given.",
         )
     lake = open_lake(ctx)
-    described: dict[str, Any] = {"description": description, "owner": owner, "license": license}
+    described: dict[str, Any] = {"description": description, "owner": owner, "license": license or ""}
+    if query is not None:
+        chosen = None if key is None else listed(key)
+        queries.create(call_of(ctx), lake, name, query, chosen, described | {"license": license})
+        return
     if location is not None:
         made = catalog.adopt_dataset(lake, name, location, key=listed(key), **described)
     else:
         fields = parse_columns(columns) if columns is not None else schema_given(str(schema))
         made = catalog.create_dataset(lake, name, fields, key=listed(key), **described)
-    _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+    _print_dataset(ctx, lake, catalog.show_dataset(lake, made.full_name))
 
 
 @command(
@@ -206,8 +226,9 @@ def list_(
 
 @command(dataset, "show", example="dataset show vision.photos", python='catalog.show_dataset(lake, "vision.photos")')
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Show a dataset with its tags, milestones and what was derived from it."""
-    _print_dataset(ctx, catalog.show_dataset(open_lake(ctx), name))
+    """Show a dataset with its tags, milestones, the query that makes it, and what was derived from it."""
+    lake = open_lake(ctx)
+    _print_dataset(ctx, lake, catalog.show_dataset(lake, name))
 
 
 @command(
@@ -248,7 +269,7 @@ def undrop(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME
     """Bring back the dataset of that name that was deleted last."""
     lake = open_lake(ctx)
     back = catalog.undrop_dataset(lake, name)
-    _print_dataset(ctx, catalog.show_dataset(lake, back.full_name))
+    _print_dataset(ctx, lake, catalog.show_dataset(lake, back.full_name))
 
 
 @command(
@@ -269,7 +290,7 @@ def rename(
     """
     lake = open_lake(ctx)
     made = catalog.rename_dataset(lake, name, new, message=message)
-    _print_dataset(ctx, catalog.show_dataset(lake, made.full_name))
+    _print_dataset(ctx, lake, catalog.show_dataset(lake, made.full_name))
 
 
 @command(

@@ -207,6 +207,10 @@ _JSON_KEYS = {
     "top [[value, rows]], histogram {width, bins [[lower edge, rows]]}, length_min, length_max, length_mean}",
     "dataset search": "total, hits [{dataset, score, matched [{field, text}], kind, owner, license, description}], "
     "facets {namespace, owner, license, kind, data_tag, tag: {value: datasets}}, suggestions [words]",
+    "dataset create --query, dataset refresh": "dataset, table_version, run (null when nothing is new), "
+    "inputs [{reference, resolved, before}], rows, added, removed, changed",
+    "dataset show": "dataset, kind, key, latest_version, tags, milestones, children, owner, license, description, ..., query "
+    "{sql, inputs [{reference, resolved}], refreshed_at, run} (null when no query makes it)",
     "tag log": "a list, newest first, of {tag, old, new (version numbers or null), at, user}",
     "metadata set, metadata remove": "dataset, metadata {name: value}",
     "check list": "a list of {name, kind, columns, parameters, severity, in_file, created_at, created_by}",

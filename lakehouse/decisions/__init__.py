@@ -5,6 +5,7 @@ the last decision of each. Values hold identities (dataset id, table version), n
 values of rows: those must stay erasable.
 """
 
+from lakehouse.decisions.access import AccessControl, Grant, Principal, RoleName, Token
 from lakehouse.decisions.chain import Chain
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
@@ -18,6 +19,7 @@ from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "AccessControl",
     "Chain",
     "CheckDefinition",
     "Column",
@@ -29,6 +31,7 @@ __all__ = [
     "DatasetVersion",
     "Decision",
     "Format",
+    "Grant",
     "Hold",
     "Lease",
     "Link",
@@ -40,11 +43,14 @@ __all__ = [
     "Name",
     "NamedSnapshot",
     "PendingVersion",
+    "Principal",
     "Proof",
     "RetentionPolicy",
+    "RoleName",
     "SchemaVersion",
     "Subscription",
     "Tag",
+    "Token",
     "Value",
     "Waiting",
     "system_dataset",

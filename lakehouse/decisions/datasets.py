@@ -45,6 +45,9 @@ class Dataset(Value):
     """Id of the dataset that this one is derived from."""
     copy_of: str | None = None
     """Id of the adopted dataset whose published versions are copied here; such a copy has no name of its own."""
+    query_run: str | None = None
+    """Id of the run that made it by a query; None: no query makes its rows. The SQL is in the run's parameters, since it
+    may hold values of rows."""
     description: str = ""
     owner: str = ""
     license: str = ""

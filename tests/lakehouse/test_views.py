@@ -35,6 +35,9 @@ COLUMNS = {
     "data_tag_map": "Data_Tag Milestone_Attribute Color",
     "milestone_datasets": "milestone milestone_version dataset version table_version data_tag dataset_id ready",
     "pins": "dataset_id dataset table_version pinned_by kind expires_at",
+    "principals": "name kind description created_at created_by",
+    "grants": "principal role scope created_at created_by",
+    "tokens": "token_id principal description created_at created_by expires_at revoked_at",
     "holds": "dataset dataset_id reason created_at created_by",
     "metadata": "dataset name value created_at created_by dataset_id",
     "schemas": "dataset schema_number position column_name type nullable in_key description unit semantic newest "
@@ -70,7 +73,7 @@ TYPES = {
     "deep": "BOOLEAN",
     "readable.pinned_by": "VARCHAR[]",
     "problems": "JSON",
-    "verified_at": "TIMESTAMP WITH TIME ZONE",
+    **dict.fromkeys(("verified_at", "revoked_at"), "TIMESTAMP WITH TIME ZONE"),
     "has_keys": "BOOLEAN",
     **dict.fromkeys(("columns", "key"), "JSON"),
     **dict.fromkeys(("old_version", "new_version", "old_table_version", "new_table_version"), "BIGINT"),

@@ -31,8 +31,10 @@ NEEDED = """
     notify add, notify list, notify remove, notify send, notify log, sql, run features, lineage,
     asset show, asset get, export, optimize, vacuum, verify,
     check add, check load, check remove, check list, check run, check results, stats,
-    schema show, schema list, schema check, schema evolve, schema export, dataset fork, dataset rename, dataset unalias,
+    schema show, schema list, schema check, schema evolve, schema export, dataset fork, dataset refresh, dataset rename, dataset unalias,
     deprecate, retention set, retention list, retention remove,
+    access show, access on, access off, access check, user add, user list, user remove, grant add, grant list,
+    grant remove, token create, token list, token revoke,
     dataset search, metadata set, metadata list, metadata remove, tag log,
     audit log, audit reads, audit fetches, audit verify
 """

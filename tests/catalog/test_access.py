@@ -251,6 +251,28 @@ def test_a_clean_up_needs_an_admin_of_everything(lake: Lake) -> None:
     assert catalog.expire(ada, "vision.photos", keep_last=1).expired == ()
 
 
+def test_who_read_what_is_for_admins(lake: Lake, ada: Lake) -> None:
+    """One sees one's own reads; those of others an admin of the dataset sees, before and after they are folded."""
+    for reader in (lake, ada):
+        reader.read("vision.photos@v1")
+        reader.reads.flush()
+    lake.read("hr.salaries@v1")
+    for _ in ("spooled", "folded"):
+        assert {r.actor for r in catalog.audit_reads(ada)} == {"ada"}
+        assert {(r.actor, r.dataset) for r in catalog.audit_reads(lake)} >= {
+            ("root", "vision.photos"),
+            ("ada", "vision.photos"),
+            ("root", "hr.salaries"),
+        }
+    catalog.grant(lake, "ada", "admin", "vision.*")
+    assert {(r.actor, r.dataset) for r in catalog.audit_reads(ada)} == {
+        ("root", "vision.photos"),
+        ("ada", "vision.photos"),
+    }
+    assert kind_of(lambda: catalog.verify_audit(ada)) == "access-denied"
+    assert catalog.verify_audit(lake).ok
+
+
 def test_tokens(lake: Lake, ada: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token proves who acts until it expires or is revoked; its text is stored nowhere."""
     made = catalog.create_token(ada, expires="1d", description="laptop")

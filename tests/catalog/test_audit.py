@@ -212,3 +212,25 @@ def test_what_is_refused(lake: Lake, name: str, more: dict[str, str], kind: str)
     with pytest.raises(LakeError) as caught:
         catalog.audit_log(lake, name, **more)  # type: ignore[arg-type]
     assert caught.value.kind == kind
+
+
+def test_who_may_not_read_a_dataset_sees_nothing_of_its_audit(lake: Lake) -> None:
+    """Under access control the audit tells only of what the actor may read: decisions, commits and reads, spooled or not."""
+    lake.read("photos@v1")
+    lake.read("other")
+    lake.reads.flush()
+    catalog.set_access(lake, True)
+    catalog.add_principal(lake, "eve")
+    catalog.grant(lake, "eve", "admin", "main.other")
+    eve = connect(lake.root, actor="eve")
+    for _ in range(2):
+        about = {e.resource.partition("@")[0] for e in catalog.audit_log(eve)}
+        assert "main.other" in about
+        assert "main.photos" not in about
+        assert eve.sql("select dataset from reads").fetchall() == [("main.other",)]
+        catalog.audit_reads(lake)  # folds the spool
+    with pytest.raises(LakeError):
+        catalog.audit_log(eve, "photos")
+    with pytest.raises(LakeError) as caught:
+        catalog.verify_audit(eve)
+    assert caught.value.kind == "access-denied"

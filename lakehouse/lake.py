@@ -335,14 +335,9 @@ class Lake:
 
     def _system_relation(self, name: str) -> pa.Table | Snapshot:
         if name == "ledger_state":
-            entity, key, value = ([row[i] for row in self.state().raw()] for i in range(3))
-            return pa.table(
-                {
-                    "entity": pa.array(entity, pa.string()),
-                    "key": pa.array(key, pa.string()),
-                    "value": pa.array(value, pa.string()),
-                }
-            )
+            rows = [*self.state().raw()]  # of one state, whatever is decided meanwhile
+            names = ("entity", "key", "value")
+            return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
         if name == "ledger_log":
             return self.ledger.history()
         fact = name.removeprefix("fact_")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -35,7 +34,8 @@ def storm(root: str, folder: Path, seed: int, kills: int, versions: int) -> None
     said = list(supervisor.said())
     publications, refused = (sum(key in line for line in said) for key in ("published", "refused"))
     polls = sum("polled" in line for line in said)
-    assert refused and polls
+    assert refused
+    assert polls
     sys.stdout.write(
         f"PIPELINES {root.partition(':')[0] if '://' in root else 'local'}: seed {seed}, {supervisor.kills} kills "
         f"({', '.join(f'{what} {n}' for what, n in supervisor.hit.most_common())}), {publications} publications, "
@@ -59,7 +59,7 @@ def finish(lake: Lake) -> None:
 def check_ledger(lake: Lake, made: list[MilestoneVersion]) -> None:
     """Numbers are 1..N, each was decided once, in one commit with its milestone, and none equals the one before."""
     assert [v.number for v in made] == list(range(1, len(made) + 1))
-    assert all(one.members != other.members for one, other in zip(made, made[1:], strict=False))
+    assert all(one.members != other.members for one, other in pairwise(made))
     decided = [row for row in lake.ledger.history("milestone_version").to_pylist() if row["action"].endswith("publish")]
     assert [row["key"] for row in decided] == [f"main.m/v{v.number}" for v in made]
     assert len({row["commit_id"] for row in decided}) == len(made)
@@ -116,11 +116,11 @@ def check_acknowledged(lake: Lake, supervisor: Supervisor) -> None:
 
 
 def test_killed_pipelines(root_uri: str, tmp_path: Path) -> None:
-    """A dozen kills, and the eight processes at the end."""
-    storm(root_uri, tmp_path / "said", seed=1, kills=12, versions=2)
+    """A few kills, and all eight processes at the end."""
+    storm(root_uri, tmp_path / "said", seed=1, kills=8, versions=1)
 
 
 @pytest.mark.nightly
 def test_many_killed_pipelines(root_uri: str, tmp_path: Path) -> None:
     """A hundred kills and more on one lake, while it gets old."""
-    storm(root_uri, tmp_path / "said", seed=2, kills=120, versions=30)
+    storm(root_uri, tmp_path / "said", seed=2, kills=100, versions=20)

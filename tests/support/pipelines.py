@@ -192,13 +192,16 @@ class Supervisor:
     _started: int = 0
 
     def run(self, kills: int, versions: int) -> None:
-        """Kill until so many were killed, and so many milestone versions are there; at the end all are killed."""
+        """Kill until so many were killed, so many milestone versions are there and a publication was refused.
+
+        At the end all are killed.
+        """
         draw, lake = random.Random(self.seed), connect(self.root)
         reader = self._start(look, self.folder / "reader", self.folder / "over")
         self._running = [self._worker(slot) for slot in range(PROCESSES)]
         try:
-            while self.kills < kills or sum(1 for _ in lake.state().all(MilestoneVersion)) < versions:
-                self._wait(draw.randint(1, 6))
+            while self.kills < kills or self._made(lake) < versions or not any("refused" in s for s in self.said()):
+                self._wait(draw.randint(4, 16))
                 time.sleep(draw.uniform(0, _MOMENT_S))
                 slot = draw.randrange(PROCESSES)
                 assert all(p.is_alive() for p in (reader, *self._running)), list(self._failures())
@@ -223,6 +226,9 @@ class Supervisor:
         wanted = self._lines() + lines
         while self._lines() < wanted:
             time.sleep(0.01)
+
+    def _made(self, lake: Lake) -> int:
+        return sum(1 for _ in lake.state().all(MilestoneVersion))
 
     def _lines(self) -> int:
         journals = [self.folder / f"{slot}" for slot in range(PROCESSES)]

@@ -64,6 +64,7 @@ def dataset_json(info: DatasetInfo) -> dict[str, Any]:
         "owner": own.owner,
         "license": own.license,
         "description": own.description,
+        "metadata": {m.name: m.value for m in info.metadata},
         "guarantee": own.guarantee,
         "location": own.location,
         "created_at": own.created_at,
@@ -87,6 +88,7 @@ def _print_dataset(ctx: typer.Context, info: DatasetInfo) -> None:
         ("owner", own.owner),
         ("license", own.license),
         ("description", own.description),
+        ("metadata", words(f"{m.name}={m.value}" for m in info.metadata)),
         ("location", own.location),
         ("created", when(own.created_at)),
         ("deleted", when(own.deleted_at)),
@@ -206,7 +208,7 @@ def list_(
 
 @command(dataset, "show", example="dataset show vision.photos", python='catalog.show_dataset(lake, "vision.photos")')
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Show a dataset with its tags, milestones and what was derived from it."""
+    """Show a dataset with its tags, milestones, metadata and what was derived from it."""
     _print_dataset(ctx, catalog.show_dataset(open_lake(ctx), name))
 
 

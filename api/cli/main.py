@@ -62,7 +62,7 @@ COMMANDS = {
     "tag": Entry("Publish", "publishing", "Set, list, remove movable names of versions; see how they moved."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and archive milestones."),
-    "notify": Entry("Publish", "notifying", "Tell webhooks what happens to milestones."),
+    "notify": Entry("Publish", "notifying", "Tell webhooks, mail and chats what happens to milestones."),
     "data-tag": Entry("Publish", "data_tags", "Say what data tags mean to consumers of milestones."),
     "optimize": Entry("Maintain", "maintenance", "Rewrite a dataset's files so that reading touches fewer of them."),
     "restore": Entry("Maintain", "retention", "Bring a dataset back to an earlier state, as a new commit."),

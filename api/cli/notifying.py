@@ -16,7 +16,7 @@ from lakehouse.decisions import Subscription
 from lakehouse.errors import NotFoundError
 
 app = commands()
-notify = commands("Tell webhooks what happens to milestones.")
+notify = commands("Tell webhooks, mail and chats what happens to milestones.")
 app.add_typer(notify, name="notify")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the subscription.")]
@@ -28,7 +28,7 @@ def _lines(made: Subscription) -> list[tuple[str, str]]:
         ("url", made.url),
         ("events", words(made.events) or "all"),
         ("milestone", made.milestone or "all"),
-        ("signed", f"with ${made.secret_env}" if made.secret_env else "no"),
+        ("secret", f"${made.secret_env}" if made.secret_env else "none"),
     ]
 
 
@@ -42,11 +42,16 @@ def _lines(made: Subscription) -> list[tuple[str, str]]:
 def add(
     ctx: typer.Context,
     name: Name,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted to.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="Where events go: a webhook, or a channel that Apprise knows, such as slack://."
+        ),
+    ],
     event: Annotated[str | None, typer.Option(metavar="KINDS", help=f"Only these: {', '.join(KINDS)}.")] = None,
     milestone: Annotated[str | None, typer.Option(metavar="NAME", help="Only this milestone.")] = None,
     secret_env: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the signing key.")
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the signing key; of a channel its URL.")
     ] = "",
 ) -> None:
     """Tell a receiver of events from now on."""
@@ -65,7 +70,7 @@ def list_subscriptions(ctx: typer.Context) -> None:
         Column("url"),
         Column("events", shown=words),
         Column("milestone"),
-        Column("secret_env", "signed with"),
+        Column("secret_env", "secret in"),
         Column("created_at", "created", when),
     ]
     print_rows(call_of(ctx), rows, columns, empty="No subscriptions. Make one: lakehouse notify add NAME URL")

@@ -28,13 +28,13 @@ def check_channel(name: str, url: str, secret_env: str) -> None:
     Raises:
         InvalidInputError: url-invalid, secret-in-url; Apprise is not installed (extra-missing).
     """
-    schemes = _schemes()
     scheme, colon, rest = url.partition("://")
-    if not colon or scheme not in schemes:
+    schemes = _schemes() if colon else []
+    if scheme not in schemes:
         raise InvalidInputError(
             "url-invalid",
-            f"The URL of {name!r} begins with {(scheme if colon else '')!r}, which is no http, https or other channel."
-            f"{suggest(scheme, schemes) if colon else ''} Channels: https://appriseit.com/services/",
+            f"The URL of {name!r} begins with no known channel.{suggest(scheme, schemes)} Give an http or https URL, or one of "
+            "https://appriseit.com/services/",
         )
     if secret_env:
         if rest:

@@ -129,14 +129,20 @@ def unsubscribe(lake: Lake, name: str) -> Subscription:
     """
 
     def rule(state: State) -> tuple[Subscription, list[Decision]]:
-        found = state.get(Subscription, name.casefold())
-        if found is None:
-            raise NotFoundError(
-                "subscription-not-found", f"There is no subscription {name!r}. List them with: lakehouse notify list"
-            )
+        found = find_subscription(state, name)
         return found, [Decision.remove("subscription.delete", found)]
 
     return lake.ledger.decide(rule).result
+
+
+def find_subscription(state: State, name: str) -> Subscription:
+    """Return the subscription that `unsubscribe` would end; errors as there."""
+    found = state.get(Subscription, name.casefold())
+    if found is None:
+        raise NotFoundError(
+            "subscription-not-found", f"There is no subscription {name!r}. List them with: lakehouse notify list"
+        )
+    return found
 
 
 def list_subscriptions(lake: Lake) -> list[Subscription]:
@@ -270,6 +276,7 @@ def _key(secret: str) -> bytes:
 
 __all__ = [
     "Delivery",
+    "find_subscription",
     "list_deliveries",
     "list_subscriptions",
     "notify",

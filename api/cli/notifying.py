@@ -12,8 +12,8 @@ from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, listed, open_lake
 from api.cli.output import Column, ask_first, print_record, print_rows, when, words
 from catalog.events import KINDS
+from catalog.notifications import find_subscription
 from lakehouse.decisions import Subscription
-from lakehouse.errors import NotFoundError
 
 app = commands()
 notify = commands("Tell webhooks, mail and chats what happens to milestones.")
@@ -84,10 +84,7 @@ def remove(ctx: typer.Context, name: Name, yes: Yes = False) -> None:
         gone = catalog.unsubscribe(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", gone.name)])
         return
-    known = {s.key: s for s in catalog.list_subscriptions(lake)}
-    if name.casefold() not in known:
-        raise NotFoundError("subscription-not-found", f"There is no subscription {name!r}.")
-    found = known[name.casefold()]
+    found = find_subscription(lake.state(), name)
     ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.url})")])
 
 

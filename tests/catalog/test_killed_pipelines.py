@@ -117,10 +117,10 @@ def check_acknowledged(lake: Lake, supervisor: Supervisor) -> None:
 
 def test_killed_pipelines(root_uri: str, tmp_path: Path) -> None:
     """A few kills, and all eight processes at the end."""
-    storm(root_uri, tmp_path / "said", seed=1, kills=8, versions=1)
+    storm(root_uri, tmp_path / "said", seed=1, kills=3 if "://" in root_uri else 8, versions=1)
 
 
 @pytest.mark.nightly
 def test_many_killed_pipelines(root_uri: str, tmp_path: Path) -> None:
-    """A hundred kills and more on one lake, while it gets old."""
-    storm(root_uri, tmp_path / "said", seed=2, kills=100, versions=20)
+    """Many kills on one lake, while it gets old."""
+    storm(root_uri, tmp_path / "said", seed=2, kills=40 if "://" in root_uri else 100, versions=10)

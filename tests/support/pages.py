@@ -2,7 +2,7 @@
 
 - `bash`: each line is run; one that must fail ends with `# exit code 5`.
 - `console`: lines after `$` are run, and print what the page shows; `...` stands for any lines, dates do not count.
-- `yaml`: is written to the file that its first line names, `# spring.yaml`.
+- `yaml`, `csv`: are written to the files that lines name, `# spring.yaml`, up to the next such line.
 - `python`, `sql`: are run as they stand; names of earlier blocks are known in later ones.
 """
 
@@ -59,6 +59,7 @@ def run_page(page: Path, folder: Path, typed: Callable[..., Result], lake: Lake)
         "bash": lambda text: _run_bash(text, typed),
         "console": lambda text: _run_console(text, typed),
         "yaml": lambda text: _write(text, folder),
+        "csv": lambda text: _write(text, folder),
         "python": lambda text: exec(compile(text, str(page), "exec"), names),
         "sql": lambda text: _run_sql(text, lake),
     }
@@ -96,9 +97,10 @@ def _run_sql(text: str, lake: Lake) -> None:
 
 
 def _write(text: str, folder: Path) -> None:
-    name = re.match(r"# (\S+)\n", text)
-    assert name, text
-    (folder / name[1]).write_text(text, encoding="utf-8")
+    parts = re.split(r"^# (\S+)\n", text, flags=re.MULTILINE)
+    assert not parts[0], text
+    for name, content in zip(parts[1::2], parts[2::2], strict=True):
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 __all__ = ["blocks", "commands", "run_page"]

@@ -14,24 +14,19 @@ from tests.support.pages import run_page
 
 from .conftest import Typed
 
-FILES = {
-    "customers.csv": "id,country\n1,CH\n2,NO\n3,UA\n",
-    "orders.csv": "id,customer_id,total\n10,1,25.5\n11,3,8\n12,3,14\n",
-    "orders-2.csv": "id,customer_id,total\n11,3,9\n13,99,30\n",
-    "orders-3.csv": "id,customer_id,total\n14,2,-4\n",
-    "items.csv": "id,order_id,sku\n100,10,a\n101,10,b\n102,11,a\n103,12,c\n",
-    "returns.csv": "id,item_id\n1,103\n",
+SHOP = {
+    "customers": "id,country\n1,CH\n2,NO\n3,UA\n",
+    "orders": "id,customer_id,total\n10,1,25.5\n11,3,8\n12,3,14\n",
+    "items": "id,order_id,sku\n100,10,a\n101,10,b\n102,11,a\n103,12,c\n",
 }
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise imports it
 
 
 @pytest.fixture
 def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
-    """Types command lines as ada, in a folder with the files of a shop and an empty lakehouse."""
+    """Types command lines as ada, in a folder with an empty lakehouse."""
     monkeypatch.setenv("LAKEHOUSE_ACTOR", "ada")
     monkeypatch.chdir(tmp_path)
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
     lakehouse.init(tmp_path / "lake")
     return Typed(tmp_path / "lake")
 
@@ -44,13 +39,13 @@ def test_the_guide_of_owners(typed: Typed, tmp_path: Path) -> None:
 def test_the_guide_of_consumers(typed: Typed, tmp_path: Path) -> None:
     """docs/consumers.md, over a milestone with two versions."""
     lake = lakehouse.connect(typed.root)
-    for name in ("customers", "orders", "items"):
+    for name, text in SHOP.items():
+        (tmp_path / f"{name}.csv").write_text(text)
         typed.ok("ingest", f"{name}.csv", "--dataset", name, "--key", "id")
     links = ["orders.customer_id -> customers.id", "items.order_id -> orders.id"]
-    catalog.define_milestone(lake, "spring", ["customers", "orders", "items"], data_tags=["FINAL"], links=links)
-    for name in ("customers", "orders", "items"):
+    catalog.define_milestone(lake, "spring", list(SHOP), data_tags=["FINAL"], links=links)
+    for name in SHOP:
         catalog.publish(lake, name, data_tag="FINAL")
-    lake.table("orders").delete("id = 99")
     (tmp_path / "orders-2.csv").write_text("id,customer_id,total\n11,3,9\n13,2,30\n")
     typed.ok("ingest", "orders-2.csv", "--dataset", "orders", "--mode", "merge")
     catalog.publish(lake, "orders", data_tag="FINAL")
@@ -65,3 +60,22 @@ def test_commands_in_sentences(page: str) -> None:
     assert named
     for words in named:
         assert any(words == verb or words.startswith(f"{verb} ") for verb in known), words
+
+
+def test_the_readme_lists_every_page() -> None:
+    """The README names each page of docs/, and no other."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)\)", text)) == {page.name for page in DOCS.glob("*.md")}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link of a page into the repository leads to a file, and to a heading of it where it names one."""
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, (
+                f"{target}#{anchor}"
+            )

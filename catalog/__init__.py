@@ -5,6 +5,20 @@ catalog.create_dataset(lake, "vision.photos", schema, key=["path"])
 catalog.publish(lake, "vision.photos", data_tag="FINAL")
 """
 
+from catalog.access import (
+    AccessInfo,
+    GrantInfo,
+    Permission,
+    add_principal,
+    grant,
+    list_grants,
+    list_principals,
+    may,
+    remove_principal,
+    revoke,
+    set_access,
+    show_access,
+)
 from catalog.aggregation import Standing, aggregate
 from catalog.assets import find_assets, read_asset
 from catalog.check_runs import run_checks
@@ -48,11 +62,13 @@ from catalog.schemas import check_schema, evolve_schema, export_schema, list_sch
 from catalog.search import Hit, SearchResult, search
 from catalog.statistics import ColumnStats, statistics
 from catalog.tag_history import TagMove, tag_history
+from catalog.tokens import NewToken, create_token, list_tokens, revoke_token
 from catalog.verification import Problem, VerifyReport, verify
 from catalog.versions import list_tags, list_versions, publish, remove_tag, set_tag
 from lakehouse.restoring import restore
 
 __all__ = [
+    "AccessInfo",
     "Check",
     "CheckResult",
     "CleanUp",
@@ -63,10 +79,13 @@ __all__ = [
     "Edge",
     "Expiry",
     "Fork",
+    "GrantInfo",
     "Hit",
     "KeptVersion",
     "Loaded",
     "MemberChange",
+    "NewToken",
+    "Permission",
     "Problem",
     "Retention",
     "Run",
@@ -76,6 +95,7 @@ __all__ = [
     "TagMove",
     "VerifyReport",
     "add_check",
+    "add_principal",
     "adopt_dataset",
     "aggregate",
     "archive_milestone",
@@ -83,6 +103,7 @@ __all__ = [
     "check_schema",
     "compare_milestones",
     "create_dataset",
+    "create_token",
     "define_milestone",
     "delete_dataset",
     "dependents",
@@ -94,6 +115,7 @@ __all__ = [
     "export_schema",
     "find_assets",
     "fork_dataset",
+    "grant",
     "join_milestone",
     "leave_milestone",
     "lineage",
@@ -101,17 +123,21 @@ __all__ = [
     "list_data_tags",
     "list_datasets",
     "list_deliveries",
+    "list_grants",
     "list_holds",
     "list_metadata",
     "list_milestones",
+    "list_principals",
     "list_retention",
     "list_schemas",
     "list_snapshots",
     "list_subscriptions",
     "list_tags",
+    "list_tokens",
     "list_versions",
     "load_checks",
     "load_milestone",
+    "may",
     "milestone_orphans",
     "milestone_status",
     "notify",
@@ -126,18 +152,23 @@ __all__ = [
     "remove_check",
     "remove_data_tag",
     "remove_metadata",
+    "remove_principal",
     "remove_retention",
     "remove_tag",
     "rename_dataset",
     "restore",
+    "revoke",
+    "revoke_token",
     "roll_back_milestone",
     "run_checks",
     "search",
+    "set_access",
     "set_data_tag",
     "set_hold",
     "set_metadata",
     "set_retention",
     "set_tag",
+    "show_access",
     "show_dataset",
     "show_milestone",
     "show_schema",

@@ -87,6 +87,8 @@ def vacuum(
         FormatError: an adopted table with features that a clean-up can't judge (vacuum-unsupported).
         ConflictError: others kept deciding (vacuum-overtaken, table-busy).
     """
+    # Whoever does not see every pin can't say what is not pinned.
+    lake.check("version.condemn")
     span, age = parse_span(keep_for, "keep_for"), parse_span(orphan_age, "orphan_age")
     state, done = lake.state(), CleanUp()
     if dataset is None:

@@ -114,6 +114,7 @@ def prepare_dataset(
     """
     state = lake.state()
     namespace, short = _checked_name(state, name)
+    lake.check("dataset.create", f"{namespace}.{short}")
     key = tuple(key) or spec.key or ()
     check_key(key, spec.arrow.names, name)
     _refuse_taken(state, f"{namespace}.{short}")
@@ -159,6 +160,7 @@ def adopt_dataset(
         InvalidInputError: reference-invalid, name-reserved, key-invalid.
     """
     namespace, short = _checked_name(lake.state(), name)
+    lake.check("dataset.adopt", f"{namespace}.{short}")
     uri, delta_id, schema = identify_table(lake.storage, location, f"{namespace}.{short}")
     check_key(key, schema.names, location)
     dataset = Dataset(

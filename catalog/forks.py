@@ -62,6 +62,7 @@ def fork_dataset(
     spec = _completed(show_schema(lake, source).schema, schema)
     same = is_addition(state.schema, spec.arrow)
     full_name = ".".join(parse_name(name))
+    lake.check("dataset.fork", full_name)
     if origin.kind == "assets" and not empty and parse_name(name)[0].casefold() != origin.namespace.casefold():
         raise InvalidInputError(
             "fork-namespace",

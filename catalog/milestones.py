@@ -183,6 +183,7 @@ def publish_milestone(
     """
     ref = _without_version(name)
     full_name = f"{ref.namespace}.{ref.name}"
+    lake.check("milestone.publish", f"{find_milestone(lake.state(), full_name).full_name.partition('.')[0]}.*")
     found = _advance(lake, full_name, by_hand=True, accept_schema=accept_schema, message=message, run=run)
     if found.pending is not None or found.published is None:
         waiting = found.pending.waiting if found.pending else ()

@@ -162,6 +162,7 @@ def evolve_schema(
     one_of(compatibility, get_args(Compatibility), "compatibility")
     one_of(misfits, get_args(Misfits), "misfits")
     before = lake.read(".".join(parse_name(name)))
+    lake.check("schema.evolve", before.dataset.full_name)
     spec = read_schema(schema) if schema is not None else SchemaSpec(_now(lake, before).columns)
     verdict = _judge(
         lake,

@@ -73,6 +73,7 @@ def publish(
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
     check_tag(data_tag)
+    lake.check("version.publish", parse(reference).name)
     wish = _Wish(data_tag, message or "", run, version, milestone, batch, correction)
     made = _published(lake, reference, wish, copy=copy)
     advance_with(lake, made.full_name, run=run)

@@ -107,6 +107,7 @@ def optimize(
     """
     start, versions, rewritten = time.monotonic(), list[int](), 0
     table = Table(lake.storage, find_dataset(lake.state(), ".".join(parse_name(name))), lake.actor)
+    lake.check("table.optimize", table.name)
     state = first = _open(lake, table, adopted)
     order = _order(table.dataset, state.snapshot.schema, sort, tuple(zorder))
     made, lost, todo = set[str](), set[str](), 0

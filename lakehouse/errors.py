@@ -94,6 +94,7 @@ _FOREIGN: tuple[tuple[re.Pattern[str], type[LakeError], str], ...] = tuple(
             AccessDeniedError,
             "storage-denied",
         ),
+        (r"^outofmemory|out of memory error", StorageError, "memory-full"),
         (r"no space left|disk quota|storagefull", StorageError, "storage-full"),
         (r"nosuchbucket|bucket does not exist|no such bucket", StorageError, "bucket-not-found"),
         (r"filenotfound|not found|no such file|nosuchkey|\b404\b", StorageError, "object-not-found"),
@@ -122,7 +123,7 @@ def translated(doing: str, **context: Any) -> Iterator[None]:
     Raises:
         AccessDeniedError: the store refused the credentials (storage-denied).
         StorageError: anything else that the store or the disk reported (storage-full, storage-unavailable,
-            bucket-not-found, object-not-found, storage-failed).
+            bucket-not-found, object-not-found, storage-failed), or no memory was left for it (memory-full).
     """
     try:
         yield
@@ -133,7 +134,8 @@ def translated(doing: str, **context: Any) -> Iterator[None]:
             raise
         text = f"{type(error).__name__} {error}".lower()
         cls, kind = next(((c, k) for words, c, k in _FOREIGN if words.search(text)), (StorageError, "storage-failed"))
-        raise cls(kind, f"The store failed while {doing}: {_told(error)}", **context) from error
+        what = "The memory did not suffice" if kind == "memory-full" else "The store failed"
+        raise cls(kind, f"{what} while {doing}: {_told(error)}", **context) from error
 
 
 def _told(error: Exception) -> str:

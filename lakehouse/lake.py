@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from lakehouse import access, leases
 from lakehouse import diff as diffs
-from lakehouse import leases
 from lakehouse.decisions import Decision, Member, MilestoneVersion, NamedSnapshot
-from lakehouse.errors import InvalidInputError, NotFoundError, StateError
+from lakehouse.errors import AccessDeniedError, InvalidInputError, NotFoundError, StateError
 from lakehouse.facts import SCHEMAS, Facts
 from lakehouse.ledger import Ledger, State
 from lakehouse.notices import tell
@@ -32,12 +33,14 @@ from lakehouse.resolution import (
     refuse_expired,
     resolve,
 )
-from lakehouse.session import Session
+from lakehouse.session import Filtered, Session
 from lakehouse.snapshots import Snapshot, open_snapshot
 from lakehouse.spans import parse_span
 from lakehouse.storage import Storage
 from lakehouse.streams import Stream
 from lakehouse.tables import Table
+from lakehouse.tokens import holder
+from lakehouse.visibility import facts_seen, history_seen
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,23 +48,38 @@ if TYPE_CHECKING:
 
 KEPT_OPEN = 32
 """Published versions whose list of files a process keeps."""
+_RECENT_S = 1.0
+"""How old the grants may be by which a write of rows is judged: a stream of small ones need not ask each time."""
 
 
-def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = None) -> Lake:
+def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = None, token: str | None = None) -> Lake:
     """Open a lakehouse.
 
     Args:
         root: A folder, `s3://bucket/prefix`, or a profile's name; None means `$LAKEHOUSE_ROOT` or the default profile.
-        actor: Who acts, for the audit; None means `$LAKEHOUSE_ACTOR` or the operating system's user (`uid-1000` for
-            one without a name, as in many containers).
+        actor: Who acts, for grants and the audit; None means whom the token stands for, or the operating system's user
+            (`uid-1000` for one without a name, as in many containers). Without access control `$LAKEHOUSE_ACTOR` may
+            say another name.
+        token: Proves who acts; None means `$LAKEHOUSE_TOKEN`, if that is set and no actor is given.
     Raises:
+        AccessDeniedError: the token does not hold (token-invalid, token-expired, token-revoked); a mere name was given
+            by `$LAKEHOUSE_ACTOR` where access is controlled (actor-unproven).
         NotFoundError: there is no lakehouse (lakehouse-not-found).
         InvalidInputError: no root is named anywhere (root-missing), or a broken one.
         StorageError, AccessDeniedError: the store failed or refused.
     """
-    lake = Lake(Storage.open(None if root is None else os.fspath(root)), actor or _default_actor())
-    lake.state()
-    return lake
+    storage = Storage.open(None if root is None else os.fspath(root))
+    state = (opened := Lake(storage, actor or _default_actor())).unguarded().state()
+    text = token or (None if actor else os.environ.get("LAKEHOUSE_TOKEN"))
+    if text:
+        return Lake(storage, holder(state, text))
+    if actor is None and "LAKEHOUSE_ACTOR" in os.environ and access.is_controlled(state):
+        raise AccessDeniedError(
+            "actor-unproven",
+            f"$LAKEHOUSE_ACTOR says {opened.actor!r}, but access is controlled here, and a name proves nothing. "
+            "Set $LAKEHOUSE_TOKEN, or unset $LAKEHOUSE_ACTOR to act as the operating system's user.",
+        )
+    return opened
 
 
 def init(root: str | os.PathLike[str] | None = None, *, actor: str | None = None) -> Lake:
@@ -94,7 +112,7 @@ class Lake:
 
     Args:
         storage: The root.
-        actor: Who acts.
+        actor: Who acts: what he may not read is not there, where access is controlled.
     """
 
     def __init__(self, storage: Storage, actor: str) -> None:
@@ -113,8 +131,33 @@ class Lake:
         return self.storage.root
 
     def state(self) -> State:
-        """Return the current decisions."""
+        """Return the current decisions, as the actor sees them."""
         return self.ledger.state()
+
+    def unguarded(self) -> Lake:
+        """Return the same lake without access control: for what follows from something that was allowed."""
+        free = copy(self)
+        free.ledger = self.ledger.unguarded()
+        return free
+
+    def check(self, action: str, resource: str = "*") -> None:
+        """Refuse an operation early that the actor may not do; what decides in the end does so again.
+
+        Args:
+            action: One of `access.OPERATIONS`.
+            resource: `*` for the lakehouse, `vision.*`, or a dataset's full name.
+        Raises:
+            AccessDeniedError: a grant is missing (access-denied).
+        """
+        if not self.ledger.guarded:
+            return
+        try:
+            self._check(self.ledger.state(within_s=_RECENT_S), action, resource)
+        except AccessDeniedError:
+            self._check(self.ledger.state(), action, resource)
+
+    def _check(self, state: State, action: str, resource: str) -> None:
+        access.check(state, self.actor, action, [access.scope_of(state, resource)])
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -220,7 +263,7 @@ class Lake:
         Raises:
             NotFoundError: dataset-not-found, dataset-deleted.
         """
-        return Table(self.storage, find_dataset(self.state(), parse(name).name), self.actor, self.ledger)
+        return Table(self.storage, find_dataset(self.state(), parse(name).name), self.actor, self.ledger, self.check)
 
     def stream(
         self, name: str, *, run: str | None = None, message: str | None = None
@@ -333,16 +376,25 @@ class Lake:
     def _names(self) -> list[str]:
         return living_names(self.state())
 
-    def _system_relation(self, name: str) -> pa.Table | Snapshot:
+    def _system_relation(self, name: str) -> pa.Table | Snapshot | Filtered:
+        state = self.state()
         if name == "ledger_state":
-            rows = [*self.state().raw()]  # of one state, whatever is decided meanwhile
-            names = ("entity", "key", "value")
-            return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names)})
+            entity, key, value = ([row[i] for row in state.raw()] for i in range(3))
+            return pa.table(
+                {
+                    "entity": pa.array(entity, pa.string()),
+                    "key": pa.array(key, pa.string()),
+                    "value": pa.array(value, pa.string()),
+                }
+            )
         if name == "ledger_log":
-            return self.ledger.history()
+            return history_seen(state, self.ledger.history())
         fact = name.removeprefix("fact_")
         found = self.facts.snapshot(fact)
-        return SCHEMAS[fact].empty_table() if found is None else found
+        if found is None:
+            return SCHEMAS[fact].empty_table()
+        where = facts_seen(state, fact, SCHEMAS[fact])
+        return Filtered(found, where) if where else found
 
 
 class MilestoneBundle:

@@ -7,8 +7,10 @@ state is read again and the decision validated again.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from lakehouse.access import check_decisions
 from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
 from lakehouse.decisions import DATA_TAGS, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
@@ -31,6 +34,7 @@ from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundErro
 from lakehouse.state import EMPTY, Row, State
 from lakehouse.storage import Storage
 from lakehouse.upkeep import awake_s, overslept, tend_if_due
+from lakehouse.visibility import visible
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +83,10 @@ class Ledger:
     def __init__(self, storage: Storage, actor: str) -> None:
         self._storage = storage
         self.actor = actor
+        self.guarded = True
         self._lock = threading.RLock()
         self._state = EMPTY
+        self._looked_at = -math.inf
         self._table: DeltaTable | None = None
         self._uses = 0
         # One transaction id for each thread, which decides one thing after another: ids would make opening slow if
@@ -103,15 +109,25 @@ class Ledger:
 
         return self.decide(seed).result
 
-    def state(self) -> State:
-        """Return the current state, reading only what came since the last call.
+    def unguarded(self) -> Ledger:
+        """Return the same ledger without access control: for what follows from a decision that was allowed."""
+        free = copy.copy(self)
+        free.guarded = False
+        return free
 
+    def state(self, *, within_s: float = 0.0) -> State:
+        """Return the current state as the actor sees it, reading only what came since the last call.
+
+        Args:
+            within_s: A state that was current so many seconds ago will do.
         Raises:
             NotFoundError: there is no lakehouse under the root (lakehouse-not-found).
             FormatError: a newer release wrote it (format-too-new).
             StateError: in a forked process (fork-unsupported).
         """
         refuse_fork("The ledger")
+        if time.monotonic() - self._looked_at < within_s:
+            return visible(self._state, self.actor) if self.guarded else self._state
         with self._lock:
             try:
                 state = self._looked()
@@ -123,7 +139,8 @@ class Ledger:
                 state = reopening(self._looked)
         if state.get(Format, "format") is None:  # `init` died half way, and can be run again
             raise self._missing()
-        return state
+        self._looked_at = time.monotonic()
+        return visible(state, self.actor) if self.guarded else state
 
     def decide(
         self,
@@ -143,6 +160,7 @@ class Ledger:
         Returns:
             The result of the call whose decisions landed, and the state after them.
         Raises:
+            AccessDeniedError: the actor may not decide that (access-denied).
             ConflictError: others kept winning for five minutes (ledger-busy).
             StorageError: the store failed for as long (storage-unavailable), or for good (storage-full, ...).
         """
@@ -156,7 +174,7 @@ class Ledger:
                 table, state, landed = reopening(lambda: self._opened(app))
                 if landed in attempts:  # the response was lost, the commit was not
                     return Decided(attempts[landed], state)
-                result, decisions = rule(state)
+                result, decisions = self._judged(state, rule)
                 if not decisions:
                     return Decided(result, state)
                 attempt = next(self._numbers)
@@ -199,6 +217,19 @@ class Ledger:
         return reopening(lambda: self._read(self._open(), -1, wanted).select(SCHEMA.names))
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _judged(
+        self, state: State, rule: Callable[[State], tuple[R, Sequence[Decision]]]
+    ) -> tuple[R, Sequence[Decision]]:
+        """Return what a rule says of a state, if the actor may decide that."""
+        if not self.guarded:
+            return rule(state)
+        seen = visible(state, self.actor)
+        if seen is not state:
+            rule(seen)  # raises what he is told who does not see everything
+        result, decisions = rule(state)
+        check_decisions(state, self.actor, decisions)
+        return result, decisions
 
     def _create_table(self) -> None:
         with translated("creating the ledger"):

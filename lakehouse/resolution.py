@@ -79,11 +79,15 @@ def find_name(state: State, full_name: str) -> Name:
         short = [n.removeprefix("main.") for n in known]
         raise NotFoundError(
             "dataset-not-found",
-            f"There is no dataset {full_name!r}.{suggest(full_name.removeprefix('main.'), [*known, *short])} "
+            f"There is no dataset {full_name!r}{_for_viewer(state)}.{suggest(full_name.removeprefix('main.'), [*known, *short])} "
             "List them with: lakehouse dataset list",
             dataset=full_name,
         )
     return name
+
+
+def _for_viewer(state: State) -> str:
+    return f" that {state.viewer} may read" if state.viewer else ""
 
 
 def find_dataset(state: State, full_name: str) -> Dataset:

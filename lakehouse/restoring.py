@@ -78,6 +78,7 @@ def restore(lake: Lake, name: str, reference: str, *, message: str | None = None
         ConflictError: somebody committed meanwhile (table-changed): look again and decide again.
     """
     found = plan_restore(lake, name, reference)
+    lake.check("table.restore", found.dataset.full_name)
     if not found:
         return Commit(found.before.table_version)
     with lake.lease(

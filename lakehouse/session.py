@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,15 @@ _NO_TABLE = re.compile(r"is not an? table|Can only (update|delete|merge|modify)|
 _MISSING = re.compile(r"Table with name \"?(.+?)\"? does not exist")
 
 
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Some rows of a state: what a system view shows to somebody who may not see all of it."""
+
+    snapshot: Snapshot
+    where: str
+    """SQL condition, in which `{rows}` stands for the state."""
+
+
 class Session:
     """One DuckDB connection in which references are table names. Temporary tables live as long as it does.
 
@@ -69,7 +79,7 @@ class Session:
     def __init__(
         self,
         resolver: Callable[[str], Snapshot | None],
-        system: Callable[[str], pa.Table | Snapshot],
+        system: Callable[[str], pa.Table | Snapshot | Filtered],
         names: Callable[[], Iterable[str]],
     ) -> None:
         self._resolver, self._system, self._names = resolver, system, names
@@ -173,9 +183,13 @@ class Session:
         attributes = [json.loads(value)["attribute"] for entity, value in rows if entity == DataTag.ENTITY]
         return "\n    ".join(marked["part"].replace("{attribute}", name) for name in dict.fromkeys(attributes))
 
-    def _view(self, name: Name, source: Snapshot | pa.Table | str) -> None:
+    def _view(self, name: Name, source: Snapshot | Filtered | pa.Table | str) -> None:
         schema = identifier(name[0] if len(name) > 1 else "main")
-        if isinstance(source, Snapshot):
+        if isinstance(source, Filtered):
+            with reading(source.snapshot.reference):
+                rows = f"({source_sql(self._con, source.snapshot)})"
+            self._create(schema, name[-1], f"from {rows} where {source.where.replace('{rows}', rows)}")
+        elif isinstance(source, Snapshot):
             with reading(source.reference):
                 self._create(schema, name[-1], source_sql(self._con, source))
         else:

@@ -68,6 +68,8 @@ class State:
     _parsed: dict[tuple[str, str], tuple[str, Value]] = field(default_factory=dict, compare=False)
     """Values by (entity, key) with the text that they were parsed from; shared by all states that follow each other."""
     _kept: dict[Kept[Any], Any] = field(default_factory=dict, compare=False)
+    viewer: str = ""
+    """Who sees only these decisions, and there may be more; empty: they are all."""
 
     def get(self, cls: type[V], key: str) -> V | None:
         """Return the value under a key, or None."""
@@ -116,10 +118,19 @@ class State:
                 values[entity].pop(key, None)
             else:
                 values[entity][key] = value
-        new = State(seq, values, self._parsed)
+        new = State(seq, values, self._parsed, viewer=self.viewer)
         for what, kept in list(self._kept.items()):
             new._kept[what] = what.moved(kept, self, new, changed)
         return new
+
+    def seen_by(self, viewer: str, sees: Callable[[str, str], bool]) -> State:
+        """Return the state with nothing but what somebody sees.
+
+        Args:
+            sees: Whether he sees the value of an entity and key.
+        """
+        values = {e: {k: text for k, text in values.items() if sees(e, k)} for e, values in self._values.items()}
+        return State(self.seq, values, self._parsed, viewer=viewer)
 
     def _parse(self, cls: type[V], key: str, text: str) -> V:
         slot = (cls.ENTITY, key)

@@ -56,16 +56,25 @@ class Commit:
 class Table:
     """A dataset's table, for writing; made by `lake.table(name)`.
 
-    Every write takes `run` (id of the run it belongs to), `message` (a person's words) and `txn`
-    (application id, number): a transaction whose number was seen already is not applied again.
+    Every write takes `run` (id of the run it belongs to), `message` (a person's words) and `txn` (application id, number):
+    a transaction whose number was seen already is not applied again. Who lacks the grant is refused (access-denied).
 
     Args:
         ledger: Where changed columns are registered as a schema version; None: nowhere.
+        check: Refuses what the actor may not do, given the action and the dataset's name; None: he may do everything.
     """
 
-    def __init__(self, storage: Storage, dataset: Dataset, actor: str, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        dataset: Dataset,
+        actor: str,
+        ledger: Ledger | None = None,
+        check: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._storage = storage
         self._ledger = ledger
+        self._check = check or (lambda action, name: None)
         self.dataset = dataset
         self._actor = actor
         self._bytes_fence: int | None = None
@@ -115,6 +124,7 @@ class Table:
             ConflictError: others kept winning for ten minutes (table-busy), or somebody committed after
                 `expected_version` (table-changed): read again and decide again.
         """
+        self._check("rows.append", self.name)
         reader, pinned = to_reader(data), expected_version is not None
         table = self.open()
         if seen := self._seen(table, txn):
@@ -144,6 +154,7 @@ class Table:
                 columns differ (schema-mismatch) or with a null in a required column (null-in-required).
             StorageError: a file is missing or is no Parquet file.
         """
+        self._check("rows.append", self.name)
         if not paths:
             raise InvalidInputError("files-missing", f"No files were given to add to {self.name}.")
         table = self.open()
@@ -174,6 +185,7 @@ class Table:
             ConflictError: somebody committed meanwhile (table-changed): read again and decide again.
             InvalidInputError: data that does not fit, as `schema.fit`.
         """
+        self._check("rows.overwrite", self.name)
         reader = to_reader(data)
         table = self.open()
         if seen := self._seen(table, txn):
@@ -210,6 +222,7 @@ class Table:
                 data that does not fit, as `schema.fit`.
             ConflictError: others kept winning for ten minutes (table-busy).
         """
+        self._check("rows.merge", self.name)
         names = tuple(key or self.dataset.key_columns)
         reader = to_reader(data)
         table = self.open()
@@ -264,6 +277,7 @@ class Table:
                 another thing to the engine that deletes (predicate-unsupported).
             ConflictError: others kept winning for ten minutes (table-busy).
         """
+        self._check("rows.delete", self.name)
         table = self.open()
         if seen := self._seen(table, txn):
             return seen
@@ -297,6 +311,7 @@ class Table:
 
     def mark(self, app: str, number: int) -> Commit:
         """Commit an application transaction without any change."""
+        self._check("rows.append", self.name)
         return self._commit_files([], "append", None, None, (app, number))
 
     def landed(self, app: str) -> int | None:

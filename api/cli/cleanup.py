@@ -20,7 +20,7 @@ _SOME_FAILED = 6
 @command(
     app,
     "vacuum",
-    example="vacuum vision.photos --keep 7d --yes",
+    example="vacuum vision.photos --keep-for 7d --yes",
     python='catalog.vacuum(lake, "vision.photos", keep_for="7d", dry_run=False)',
 )
 def vacuum(
@@ -29,7 +29,7 @@ def vacuum(
         str | None,
         typer.Argument(metavar="[DATASET]", help="Only this one; else all of our own tables, and stored bytes."),
     ] = None,
-    keep: Annotated[
+    keep_for: Annotated[
         str, typer.Option(metavar="SPAN", help="History that is younger stays: 12h, 30d; 0 keeps the head alone.")
     ] = "7d",
     orphan_age: Annotated[
@@ -46,17 +46,17 @@ def vacuum(
     could not be cleaned up.
     """
     call = call_of(ctx)
-    done = catalog.vacuum(open_lake(ctx), dataset, keep_for=keep, orphan_age=orphan_age, dry_run=not yes)
+    done = catalog.vacuum(open_lake(ctx), dataset, keep_for=keep_for, orphan_age=orphan_age, dry_run=not yes)
     record = _record(done)
     if call.json:
         print_json(record if yes else {"dry_run": True, **record})
     else:
-        _print(call, done, record, keep=keep, yes=yes)
+        _print(call, done, record, keep_for=keep_for, yes=yes)
     if done.problems:
         raise typer.Exit(_SOME_FAILED)
 
 
-def _print(call: Call, done: CleanUp, record: dict[str, Any], *, keep: str, yes: bool) -> None:
+def _print(call: Call, done: CleanUp, record: dict[str, Any], *, keep_for: str, yes: bool) -> None:
     columns = [
         Column("dataset"),
         counted("versions", "versions"),
@@ -79,7 +79,7 @@ def _print(call: Call, done: CleanUp, record: dict[str, Any], *, keep: str, yes:
     for name, error in done.problems.items():
         note(f"{name} could not be cleaned up ({error.kind}): {error.message}")
     if not done:
-        note(f"There is nothing to give up: all history is pinned, needed, or younger than {keep}.")
+        note(f"There is nothing to give up: all history is pinned, needed, or younger than {keep_for}.")
         return
     freed = f"{plural(done.versions, 'table version')}, {plural(done.files, 'file')}, {size(done.bytes)}"
     typer.echo(f"{'freed' if yes else 'would free'}  {freed}")

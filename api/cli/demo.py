@@ -100,7 +100,7 @@ def _clean_up(steps: _Steps) -> None:
         "Rewrite the head in better files, then give up all history that nothing pins. Both versions stay as they are."
     )
     steps("optimize demo.digits --sort")
-    steps("vacuum --keep 0 --yes")
+    steps("vacuum --keep-for 0 --yes")
     steps("verify --deep")
     steps("diff demo.digits@v1 demo.digits@v2")
 

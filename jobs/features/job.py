@@ -124,6 +124,7 @@ def run_features(
     if now.dataset.kind != "assets":
         raise _other_kind(now.dataset, "assets")
     name = f"{full_name}_features"
+    lake.check("rows.merge", name)
     target = _target(lake, name)
     before = None if target is None or full else _seen_before(lake, now, target)
     with start_run(lake, f"features.{feature}", parameters={"dataset": full_name, "full": full}, inputs=[now]) as run:

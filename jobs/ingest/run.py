@@ -108,6 +108,7 @@ def ingest(
         ConflictError: others kept winning (table-busy), overtook an overwrite (table-changed), took the run (run-taken).
     """
     began = time.monotonic()
+    lake.check("rows.append", ".".join(parse_name(dataset)))
     opened = _opened(sources)
     call = _Ingest(
         lake=lake,

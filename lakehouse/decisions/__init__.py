@@ -5,6 +5,7 @@ the last decision of each. Values hold identities (dataset id, table version), n
 values of rows: those must stay erasable.
 """
 
+from lakehouse.decisions.access import AccessControl, Grant, Principal, RoleName, Token
 from lakehouse.decisions.checks import CheckDefinition
 from lakehouse.decisions.datasets import DATA_TAGS, Dataset, DatasetVersion, DataTag, Format, Name, Tag, system_dataset
 from lakehouse.decisions.metadata import Metadata
@@ -17,6 +18,7 @@ from lakehouse.decisions.value import Decision, Value
 
 __all__ = [
     "DATA_TAGS",
+    "AccessControl",
     "CheckDefinition",
     "Column",
     "Compatibility",
@@ -27,6 +29,7 @@ __all__ = [
     "DatasetVersion",
     "Decision",
     "Format",
+    "Grant",
     "Hold",
     "Lease",
     "Link",
@@ -38,11 +41,14 @@ __all__ = [
     "Name",
     "NamedSnapshot",
     "PendingVersion",
+    "Principal",
     "Proof",
     "RetentionPolicy",
+    "RoleName",
     "SchemaVersion",
     "Subscription",
     "Tag",
+    "Token",
     "Value",
     "Waiting",
     "system_dataset",

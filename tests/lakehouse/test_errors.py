@@ -86,6 +86,7 @@ def test_pickles(cls: type[LakeError], message: str, context: dict[str, int]) ->
         (DeltaError("Generic S3 error: status 503 Slow Down"), StorageError, "storage-unavailable"),
         (DeltaError("NoSuchBucket: The bucket does not exist"), StorageError, "bucket-not-found"),
         (DeltaError("Forbidden: SignatureDoesNotMatch"), AccessDeniedError, "storage-denied"),
+        (OSError("Out of Memory Error: could not allocate block of size 121.3 MiB"), StorageError, "memory-full"),
         (pa.ArrowInvalid("Parquet magic bytes not found"), StorageError, "object-not-found"),
     ],
 )

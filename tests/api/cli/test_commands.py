@@ -315,17 +315,17 @@ def test_optimize(cli: Typed) -> None:
 def test_vacuum(cli: Typed) -> None:
     """`vacuum` shows what it would free, frees it with --yes, and then finds nothing; what is published stays."""
     before, log = cli.json("head", "pets@v1"), cli.json("log", "pets")
-    planned = cli.json("vacuum", "pets", "--keep", "0")
+    planned = cli.json("vacuum", "pets", "--keep-for", "0")
     assert planned["dry_run"] is True
     assert (planned["versions"], planned["datasets"][0]["kept"]) == (1, [1])
-    said = cli.ok("vacuum", "pets", "--keep", "0")
+    said = cli.ok("vacuum", "pets", "--keep-for", "0")
     assert "would free  1 table version" in said.stdout
     assert "--yes" in said.stderr
-    assert cli.json("vacuum", "pets", "--keep", "0", "--yes")["versions"] == 1
-    assert "nothing to give up" in cli.ok("vacuum", "pets", "--keep", "0", "--yes").stderr
+    assert cli.json("vacuum", "pets", "--keep-for", "0", "--yes")["versions"] == 1
+    assert "nothing to give up" in cli.ok("vacuum", "pets", "--keep-for", "0", "--yes").stderr
     assert cli.json("head", "pets@v1") == before
     assert cli.json("log", "pets") == log
-    assert cli("vacuum", "pets", "--keep", "soon").code == 2
+    assert cli("vacuum", "pets", "--keep-for", "soon").code == 2
     assert cli("vacuum", "--orphan-age", "1h").code == 2
 
 
@@ -368,7 +368,7 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "metadata list": ["metadata", "list", "pets"],
     "metadata remove": ["metadata", "remove", "pets", "shelter"],
     "dataset search": ["dataset", "search", "pets"],
-    "vacuum": ["vacuum", "--keep", "0"],
+    "vacuum": ["vacuum", "--keep-for", "0"],
     "verify": ["verify"],
     "check add": ["check", "add", "pets", "accepted_values", "--columns", "label", "--set", "values=[cat, dog, emu]"],
     "check list": ["check", "list", "pets"],
@@ -384,6 +384,17 @@ JSON_COMMANDS: dict[str, list[str]] = {
     "retention set": ["retention", "set", "main", "--keep-last", "2"],
     "retention list": ["retention", "list"],
     "retention remove": ["retention", "remove", "main"],
+    "user add": ["user", "add", "bob"],
+    "user list": ["user", "list"],
+    "user remove": ["user", "remove", "bob"],
+    "grant add": ["grant", "add", "bob", "reader", "main.*"],
+    "grant list": ["grant", "list"],
+    "grant remove": ["grant", "remove", "bob", "main.*"],
+    "token create": ["token", "create", "bob"],
+    "token list": ["token", "list"],
+    "access show": ["access", "show"],
+    "access on": ["access", "on"],
+    "access check": ["access", "check", "bob", "data.read", "pets"],
 }
 
 

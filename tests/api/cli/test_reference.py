@@ -33,6 +33,8 @@ NEEDED = """
     check add, check load, check remove, check list, check run, check results, stats,
     schema show, schema list, schema check, schema evolve, schema export, dataset fork, dataset rename, dataset unalias,
     deprecate, retention set, retention list, retention remove,
+    access show, access on, access off, access check, user add, user list, user remove, grant add, grant list,
+    grant remove, token create, token list, token revoke,
     dataset search, metadata set, metadata list, metadata remove, tag log
 """
 

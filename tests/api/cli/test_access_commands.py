@@ -1,0 +1,84 @@
+"""Commands about access: users, grants, tokens, and what happens to those without a grant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lakehouse.access import OPERATIONS, Role
+
+from .conftest import Typed
+
+DOCS = Path(__file__).parents[3] / "docs" / "access.md"
+
+
+@pytest.fixture
+def controlled(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """The lakehouse after its owner switched access control on and made ada known."""
+    monkeypatch.delenv("LAKEHOUSE_ACTOR", raising=False)
+    monkeypatch.delenv("LAKEHOUSE_TOKEN", raising=False)
+    cli.ok("access", "on", "--yes")
+    cli.ok("user", "add", "ann", "--description", "Vision team")
+    return cli
+
+
+def test_switching(cli: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switching shows first what would happen; `show` says whether it is on and who one is."""
+    monkeypatch.delenv("LAKEHOUSE_ACTOR", raising=False)
+    assert "off: everybody may do everything" in cli.ok("access", "show").stdout
+    said = cli.ok("access", "on")
+    assert "would switch" in said.stdout
+    assert cli.json("access", "show")["enabled"] is False
+    assert "granted         admin of *" in cli.ok("access", "on", "--yes").stdout
+    assert cli.json("access", "show")["enabled"] is True
+    assert "would switch" in cli.ok("access", "off").stdout
+    assert cli.json("access", "off", "--yes")["enabled"] is False
+
+
+def test_users_and_grants(controlled: Typed) -> None:
+    """People are added, granted a role, asked about, and lose it again."""
+    assert "ann" in {u["name"] for u in controlled.json("user", "list")}
+    made = controlled.json("grant", "add", "ann", "reader", "main.*")
+    assert (made["principal"], made["role"], made["scope"]) == ("ann", "reader", "main.*")
+    assert "reader  main.*" in controlled.ok("grant", "list", "ann").stdout
+    told = controlled.json("access", "check", "ann", "version.publish", "pets")
+    assert (told["allowed"], told["needs"], told["has"], told["where"]) == (False, "publisher", "reader", "main.pets")
+    assert "would take back" in controlled.ok("grant", "remove", "ann", "main.*").stdout
+    controlled.ok("grant", "remove", "ann", "main.*", "--yes")
+    assert controlled.json("grant", "list", "ann") == []
+    assert "would remove" in controlled.ok("user", "remove", "ann").stdout
+    assert controlled.json("user", "remove", "ann", "--yes")["name"] == "ann"
+
+
+def test_a_token_acts(controlled: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a token acts as its principal: reads what was granted, and is told what is missing, with exit code 4."""
+    controlled.ok("grant", "add", "ann", "reader", "pets")
+    made = controlled.json("token", "create", "ann", "--expires", "1d")
+    monkeypatch.setenv("LAKEHOUSE_TOKEN", made["token"])
+    assert controlled.json("access", "show")["actor"] == "ann"
+    assert [d["dataset"] for d in controlled.json("dataset", "list")] == ["main.pets"]
+    said = controlled("publish", "pets")
+    assert said.code == 4
+    assert "lakehouse grant add ann publisher main.pets" in said.stderr
+    assert controlled("show", "vision.tiles").code == 3
+    monkeypatch.delenv("LAKEHOUSE_TOKEN")
+    assert [t["status"] for t in controlled.json("token", "list")] == ["valid"]
+    assert made["token"] not in controlled.ok("token", "list").stdout
+    assert "would revoke" in controlled.ok("token", "revoke", made["token_id"]).stdout
+    controlled.ok("token", "revoke", made["token_id"], "--yes")
+    monkeypatch.setenv("LAKEHOUSE_TOKEN", made["token"])
+    assert controlled("access", "show").code == 4
+
+
+def test_the_documentation_has_every_operation() -> None:
+    """The table of roles in the documentation is the code's own list."""
+    rows = re.findall(
+        r"^\| (reader|writer|publisher|admin|admin of the lakehouse) \| (.+) \|$", DOCS.read_text(), re.MULTILINE
+    )
+    written = {role: operations.split(", ") for role, operations in rows}
+    for role in Role:
+        mine = {name: o for name, o in OPERATIONS.items() if o.role is role}
+        assert written[role.word] == [name for name, o in mine.items() if not o.is_global]
+    assert written["admin of the lakehouse"] == [n for n, o in OPERATIONS.items() if o.role and o.is_global]

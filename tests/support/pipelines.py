@@ -90,7 +90,7 @@ def work(root: str, journal: Path, seed: str, environment: dict[str, str]) -> No
 def turn(lake: Lake, draw: random.Random, said: Callable[..., None]) -> None:
     """Change a member and publish it, or aggregate."""
     name = draw.choice(MEMBERS)
-    what = draw.choices(("good", "check", "warning", "orphan", "promote", "aggregate"), (8, 2, 1, 2, 1, 1))[0]
+    what = draw.choices(("good", "check", "warning", "orphan", "promote", "aggregate"), (8, 2, 4, 2, 1, 1))[0]
     if what == "aggregate":
         said(begun=what)
         list(catalog.aggregate(lake))

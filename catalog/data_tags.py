@@ -53,14 +53,20 @@ def remove_data_tag(lake: Lake, name: str) -> DataTag:
     """
 
     def rule(state: State) -> tuple[DataTag, list[Decision]]:
-        found = state.get(DataTag, name.casefold())
-        if found is None:
-            raise NotFoundError(
-                "data-tag-not-found", f"No data tag {name!r} is mapped. List them with: lakehouse data-tag list"
-            )
+        found = find_data_tag(state, name)
         return found, [Decision.remove("data_tag.remove", found)]
 
     return lake.ledger.decide(rule).result
+
+
+def find_data_tag(state: State, name: str) -> DataTag:
+    """Return the data tag that `remove_data_tag` would forget; errors as there."""
+    found = state.get(DataTag, name.casefold())
+    if found is None:
+        raise NotFoundError(
+            "data-tag-not-found", f"No data tag {name!r} is mapped. List them with: lakehouse data-tag list"
+        )
+    return found
 
 
 def list_data_tags(lake: Lake) -> list[DataTag]:
@@ -68,4 +74,4 @@ def list_data_tags(lake: Lake) -> list[DataTag]:
     return list(lake.state().all(DataTag))
 
 
-__all__ = ["list_data_tags", "remove_data_tag", "set_data_tag"]
+__all__ = ["find_data_tag", "list_data_tags", "remove_data_tag", "set_data_tag"]

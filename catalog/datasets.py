@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from catalog.aggregation import advance_with, milestones_of
+from catalog.metadata import metadata_of
 from catalog.schema_formats import SchemaLike, SchemaSpec, read_schema
 from lakehouse.creation import create_table, identify_table
-from lakehouse.decisions import Dataset, DatasetVersion, Decision, Hold, Name
+from lakehouse.decisions import Dataset, DatasetVersion, Decision, Hold, Metadata, Name
 from lakehouse.delta import table_uri
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, new_id
@@ -44,6 +45,8 @@ class DatasetInfo:
     """The legal hold on it, if there is one."""
     aliases: tuple[str, ...] = ()
     """Former names that still mean it."""
+    metadata: tuple[Metadata, ...] = ()
+    """What people noted about it, by name."""
 
 
 def create_dataset(
@@ -195,7 +198,7 @@ def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = F
 
 
 def show_dataset(lake: Lake, name: str) -> DatasetInfo:
-    """Return one dataset with its tags, milestones and children.
+    """Return one dataset with its tags, milestones, children and metadata.
 
     Raises:
         NotFoundError: dataset-not-found, dataset-deleted.
@@ -354,4 +357,5 @@ def _info(state: State, dataset: Dataset) -> DatasetInfo:
         children=[d.full_name for d in children_of(state, dataset)],
         hold=held(state, dataset.dataset_id),
         aliases=tuple(aliases_of(state, name)),
+        metadata=tuple(metadata_of(state, dataset.dataset_id)),
     )

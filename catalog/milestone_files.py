@@ -59,7 +59,7 @@ def _check(file: Path, key: Any, value: Any) -> None:
 def _invalid(path: Path, what: str) -> InvalidInputError:
     return InvalidInputError(
         "milestone-file-invalid",
-        f"{path} does not declare a milestone: {what}. See docs/milestones.md.",
+        f"{path} does not declare a milestone: {what}. See docs/owners.md.",
         path=str(path),
     )
 

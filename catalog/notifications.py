@@ -1,4 +1,4 @@
-"""Notifications: webhooks that tell subscribers of events, signed, and tried again until they were taken.
+"""Notifications: subscribers are told of events, by signed webhooks or other channels, again until it was taken.
 
 What was not delivered yet is found anew each time from the events and the record of deliveries, so a receiver that is
 down, or a sender that dies, loses nothing. A receiver may get an event twice, with the same id.
@@ -25,6 +25,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from catalog.channels import check_channel, is_webhook, tell
 from catalog.events import KINDS, Event, find_events
 from lakehouse.decisions import Decision, Subscription
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError, suggest
@@ -69,14 +70,16 @@ def subscribe(
 
     Args:
         name: Of the subscription.
-        url: Where events are posted to, as JSON: {type, timestamp, data}.
+        url: Where events are posted to, as JSON: {type, timestamp, data}. Or a URL that Apprise knows, such as
+            `json://host:8080`; with `secret_env` only how it begins: `slack://`.
         events: Kinds of events; none means all.
         milestone: Only this one.
-        secret_env: Environment variable that holds the signing key where events are sent from; a key that begins with
-            `whsec_` is base64. Without one, nothing is signed.
+        secret_env: Environment variable that holds the secret where events are sent from. Of a webhook it is the signing
+            key, in base64 if it begins with `whsec_`; without one, nothing is signed. Of another channel it is its whole
+            URL.
     Raises:
-        InvalidInputError: an unknown kind (event-unknown), no http or https URL (url-invalid) or one with a password
-            (secret-in-url).
+        InvalidInputError: an unknown kind (event-unknown), a URL of no known channel (url-invalid) or one with a secret
+            (secret-in-url); Apprise is not installed (extra-missing).
         NotFoundError: milestone-not-found.
         StateError: the name is taken (subscription-exists).
     """
@@ -85,13 +88,10 @@ def subscribe(
             raise InvalidInputError(
                 "event-unknown", f"There is no event {kind!r}.{suggest(kind, list(KINDS))} Events: {', '.join(KINDS)}."
             )
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InvalidInputError("url-invalid", f"{url!r} is no http or https URL.")
-    if parts.username or parts.password:
-        raise InvalidInputError(
-            "secret-in-url", f"The URL of {name!r} carries a user or password. Sign events with a secret instead."
-        )
+    if is_webhook(url):
+        _check_webhook(name, url)
+    else:
+        check_channel(name, url, secret_env)
 
     def rule(state: State) -> tuple[Subscription, list[Decision]]:
         if state.get(Subscription, name.casefold()) is not None:
@@ -111,6 +111,16 @@ def subscribe(
     return lake.ledger.decide(rule).result
 
 
+def _check_webhook(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise InvalidInputError("url-invalid", f"The URL of {name!r} names no host. Give https://host/path.")
+    if parts.username or parts.password:
+        raise InvalidInputError(
+            "secret-in-url", f"The URL of {name!r} carries a user or password. Sign events with a secret instead."
+        )
+
+
 def unsubscribe(lake: Lake, name: str) -> Subscription:
     """End a subscription.
 
@@ -119,14 +129,20 @@ def unsubscribe(lake: Lake, name: str) -> Subscription:
     """
 
     def rule(state: State) -> tuple[Subscription, list[Decision]]:
-        found = state.get(Subscription, name.casefold())
-        if found is None:
-            raise NotFoundError(
-                "subscription-not-found", f"There is no subscription {name!r}. List them with: lakehouse notify list"
-            )
+        found = find_subscription(state, name)
         return found, [Decision.remove("subscription.delete", found)]
 
     return lake.ledger.decide(rule).result
+
+
+def find_subscription(state: State, name: str) -> Subscription:
+    """Return the subscription that `unsubscribe` would end; errors as there."""
+    found = state.get(Subscription, name.casefold())
+    if found is None:
+        raise NotFoundError(
+            "subscription-not-found", f"There is no subscription {name!r}. List them with: lakehouse notify list"
+        )
+    return found
 
 
 def list_subscriptions(lake: Lake) -> list[Subscription]:
@@ -210,20 +226,29 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _deliver(subscription: Subscription, event: Event) -> Delivery:
-    now = datetime.now(UTC)
-    body = json.dumps({"type": event.kind, "timestamp": event.at.isoformat(), "data": event.data}).encode()
-    headers = {"content-type": "application/json", "user-agent": "lakehouse"}
+    now, status, error = datetime.now(UTC), None, None
     try:
-        headers |= _signed(subscription, event, now, body)
-        request = urllib.request.Request(subscription.url, body, headers, method="POST")
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S) as answer:
-            status: int = answer.status
-        return Delivery(subscription.name, event.event, now, ok=200 <= status < 300, status=status)
-    except urllib.error.HTTPError as error:
-        return Delivery(subscription.name, event.event, now, ok=False, status=error.code, error=f"HTTP {error.code}")
-    except (OSError, InvalidInputError) as error:
-        said = error.message if isinstance(error, InvalidInputError) else type(error).__name__
-        return Delivery(subscription.name, event.event, now, ok=False, error=said)
+        if is_webhook(subscription.url):
+            status = _post(subscription, event, now)
+        else:
+            error = tell(subscription, event)
+    except urllib.error.HTTPError as refused:
+        status, error = refused.code, f"HTTP {refused.code}"
+    except InvalidInputError as wrong:
+        error = wrong.message
+    except OSError as failed:
+        error = type(failed).__name__
+    return Delivery(subscription.name, event.event, now, ok=error is None, status=status, error=error)
+
+
+def _post(subscription: Subscription, event: Event, now: datetime) -> int:
+    """Post an event to a webhook, and return the status; what is no success is raised."""
+    body = json.dumps({"type": event.kind, "timestamp": event.at.isoformat(), "data": event.data}).encode()
+    headers = {"content-type": "application/json", "user-agent": "lakehouse"} | _signed(subscription, event, now, body)
+    request = urllib.request.Request(subscription.url, body, headers, method="POST")
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S) as answer:
+        status: int = answer.status
+    return status
 
 
 def _signed(subscription: Subscription, event: Event, now: datetime, body: bytes) -> dict[str, str]:
@@ -251,6 +276,7 @@ def _key(secret: str) -> bytes:
 
 __all__ = [
     "Delivery",
+    "find_subscription",
     "list_deliveries",
     "list_subscriptions",
     "notify",

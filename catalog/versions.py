@@ -217,15 +217,26 @@ def remove_tag(lake: Lake, name: str, tag: str) -> Tag:
     Raises:
         NotFoundError: dataset-not-found, or no such tag (tag-not-found).
     """
-    full = ".".join(parse_name(name))
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
-        found = state.get(Tag, f"{find_name(state, full).series}/{tag.casefold()}")
-        if found is None:
-            raise NotFoundError("tag-not-found", f"{full} has no tag {tag!r}.", dataset=full, tag=tag)
+        found = find_tag(state, name, tag)
         return found, [Decision.remove("tag.remove", found)]
 
     return lake.ledger.decide(rule).result
+
+
+def find_tag(state: State, name: str, tag: str) -> Tag:
+    """Return the movable tag that `remove_tag` would remove; errors as there."""
+    full = ".".join(parse_name(name))
+    found = state.get(Tag, f"{find_name(state, full).series}/{tag.casefold()}")
+    if found is None:
+        raise NotFoundError(
+            "tag-not-found",
+            f"{full} has no tag {tag!r}. List them with: lakehouse tag list {full}",
+            dataset=full,
+            tag=tag,
+        )
+    return found
 
 
 def list_tags(lake: Lake, name: str) -> dict[str, int]:
@@ -307,4 +318,4 @@ def _stored(lake: Lake, snapshot: Snapshot) -> pa.Table | None:
     return rows if rows.num_rows else None
 
 
-__all__ = ["DEFAULT_DATA_TAG", "list_tags", "list_versions", "publish", "remove_tag", "set_tag"]
+__all__ = ["DEFAULT_DATA_TAG", "find_tag", "list_tags", "list_versions", "publish", "remove_tag", "set_tag"]

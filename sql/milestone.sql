@@ -7,10 +7,8 @@
 -- Color          VARCHAR  its colour; null as above
 -- Publish_Date   TIMESTAMP WITH TIME ZONE  null while the version is awaited
 -- Status         VARCHAR  Pending, Ready, Published or Archived
--- After these comes a column for each data tag, named by its attribute: 'Y' for published versions of which it is the
--- attribute, else 'N'. The columns follow Data_Tag_Map.
---
--- IS_DRAFT, IS_REVIEWED, IS_FINAL VARCHAR  as seeded
+-- IS_DRAFT, IS_REVIEWED, IS_FINAL VARCHAR  'Y' for published versions whose Attribute it is, else 'N'
+-- There is a column for each data tag, named by its attribute: they follow Data_Tag_Map, which begins with these three.
 with version as (
     select *, if(milestone[:5] = 'main.', milestone[6:], milestone) as name
     from lake.milestones

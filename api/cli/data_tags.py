@@ -11,7 +11,7 @@ import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, open_lake
 from api.cli.output import Column, ask_first, print_record, print_rows
-from lakehouse.errors import NotFoundError
+from catalog.data_tags import find_data_tag
 
 app = commands()
 data_tag = commands("Say what data tags mean to consumers of milestones.")
@@ -51,12 +51,9 @@ def list_tags(ctx: typer.Context) -> None:
 def remove(ctx: typer.Context, name: TagName, yes: Yes = False) -> None:
     """Forget what a data tag means; versions keep it."""
     lake = open_lake(ctx)
-    known = {tag.name.casefold(): tag for tag in catalog.list_data_tags(lake)}
     if yes:
         gone = catalog.remove_data_tag(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", f"{gone.name} ({gone.attribute})")])
         return
-    if name.casefold() not in known:
-        raise NotFoundError("data-tag-not-found", f"No data tag {name!r} is mapped. Known: {', '.join(known)}.")
-    found = known[name.casefold()]
+    found = find_data_tag(lake.state(), name)
     ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.attribute})")])

@@ -67,6 +67,7 @@ def dataset_json(info: DatasetInfo) -> dict[str, Any]:
         "owner": own.owner,
         "license": own.license,
         "description": own.description,
+        "metadata": {m.name: m.value for m in info.metadata},
         "guarantee": own.guarantee,
         "location": own.location,
         "created_at": own.created_at,
@@ -92,6 +93,7 @@ def _print_dataset(ctx: typer.Context, lake: Lake, info: DatasetInfo) -> None:
         ("owner", own.owner),
         ("license", own.license),
         ("description", own.description),
+        ("metadata", words(f"{m.name}={m.value}" for m in info.metadata)),
         ("location", own.location),
         ("created", when(own.created_at)),
         ("deleted", when(own.deleted_at)),
@@ -226,7 +228,7 @@ def list_(
 
 @command(dataset, "show", example="dataset show vision.photos", python='catalog.show_dataset(lake, "vision.photos")')
 def show(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Show a dataset with its tags, milestones, the query that makes it, and what was derived from it."""
+    """Show a dataset with its tags, milestones, metadata, the query that makes it, and what was derived from it."""
     lake = open_lake(ctx)
     _print_dataset(ctx, lake, catalog.show_dataset(lake, name))
 

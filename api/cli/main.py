@@ -62,7 +62,7 @@ COMMANDS = {
     "tag": Entry("Publish", "publishing", "Set, list, remove movable names of versions; see how they moved."),
     "snapshot": Entry("Publish", "publishing", "Pin the states of several datasets under one name."),
     "milestone": Entry("Publish", "milestones", "Define, publish, show and archive milestones."),
-    "notify": Entry("Publish", "notifying", "Tell webhooks what happens to milestones."),
+    "notify": Entry("Publish", "notifying", "Tell webhooks, mail and chats what happens to milestones."),
     "data-tag": Entry("Publish", "data_tags", "Say what data tags mean to consumers of milestones."),
     "access": Entry("Govern", "access", "Switch access control on and off, and ask who may do what."),
     "user": Entry("Govern", "users", "Add, list and remove people and services."),

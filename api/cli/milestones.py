@@ -204,7 +204,7 @@ def _print_definition(ctx: typer.Context, made: Milestone) -> None:
     python='catalog.load_milestone(lake, "spring.yaml")',
 )
 def load(ctx: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE")], message: Message = None) -> None:
-    """Define a milestone as a YAML file says; docs/milestones.md shows one."""
+    """Define a milestone as a YAML file says; docs/owners.md shows one."""
     _print_definition(ctx, catalog.load_milestone(open_lake(ctx), file, message=message))
 
 

@@ -12,11 +12,11 @@ from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, listed, open_lake
 from api.cli.output import Column, ask_first, print_record, print_rows, when, words
 from catalog.events import KINDS
+from catalog.notifications import find_subscription
 from lakehouse.decisions import Subscription
-from lakehouse.errors import NotFoundError
 
 app = commands()
-notify = commands("Tell webhooks what happens to milestones.")
+notify = commands("Tell webhooks, mail and chats what happens to milestones.")
 app.add_typer(notify, name="notify")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the subscription.")]
@@ -28,7 +28,7 @@ def _lines(made: Subscription) -> list[tuple[str, str]]:
         ("url", made.url),
         ("events", words(made.events) or "all"),
         ("milestone", made.milestone or "all"),
-        ("signed", f"with ${made.secret_env}" if made.secret_env else "no"),
+        ("secret", f"${made.secret_env}" if made.secret_env else "none"),
     ]
 
 
@@ -42,11 +42,16 @@ def _lines(made: Subscription) -> list[tuple[str, str]]:
 def add(
     ctx: typer.Context,
     name: Name,
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where events are posted to.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="Where events go: a webhook, or a channel that Apprise knows, such as slack://."
+        ),
+    ],
     event: Annotated[str | None, typer.Option(metavar="KINDS", help=f"Only these: {', '.join(KINDS)}.")] = None,
     milestone: Annotated[str | None, typer.Option(metavar="NAME", help="Only this milestone.")] = None,
     secret_env: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the signing key.")
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the signing key; of a channel its URL.")
     ] = "",
 ) -> None:
     """Tell a receiver of events from now on."""
@@ -65,7 +70,7 @@ def list_subscriptions(ctx: typer.Context) -> None:
         Column("url"),
         Column("events", shown=words),
         Column("milestone"),
-        Column("secret_env", "signed with"),
+        Column("secret_env", "secret in"),
         Column("created_at", "created", when),
     ]
     print_rows(call_of(ctx), rows, columns, empty="No subscriptions. Make one: lakehouse notify add NAME URL")
@@ -79,10 +84,7 @@ def remove(ctx: typer.Context, name: Name, yes: Yes = False) -> None:
         gone = catalog.unsubscribe(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", gone.name)])
         return
-    known = {s.key: s for s in catalog.list_subscriptions(lake)}
-    if name.casefold() not in known:
-        raise NotFoundError("subscription-not-found", f"There is no subscription {name!r}.")
-    found = known[name.casefold()]
+    found = find_subscription(lake.state(), name)
     ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.url})")])
 
 

@@ -16,6 +16,7 @@ from api.cli.failures import report
 from api.cli.output import note
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake
+from lakehouse.session import VIEWS as FOLDER
 from lakehouse.session import Session
 
 if TYPE_CHECKING:
@@ -25,27 +26,7 @@ HELP = """\
 Statements end with ;  Any reference is a table: select * from "vision.photos@v3";
 \\d   list datasets     \\v   list the views of the lakehouse
 \\q   quit              \\?   this help"""
-VIEWS = (
-    "datasets",
-    "versions",
-    "milestones",
-    "milestone_datasets",
-    "pins",
-    "holds",
-    "schemas",
-    "metadata",
-    "runs",
-    "lineage",
-    "rejects",
-    "changes",
-    "checks",
-    "check_results",
-    "column_stats",
-    "audit",
-    "decisions",
-    "reads",
-    "fetches",
-)
+VIEWS = sorted(file.stem for file in FOLDER.glob("*.sql"))
 _KEYWORDS = [
     "select",
     "from",

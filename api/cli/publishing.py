@@ -23,9 +23,8 @@ from api.cli.output import (
     when,
     words,
 )
-from catalog.versions import DEFAULT_DATA_TAG
+from catalog.versions import DEFAULT_DATA_TAG, find_tag
 from lakehouse.decisions import NamedSnapshot
-from lakehouse.errors import NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.references import parse_name
 
@@ -171,12 +170,10 @@ def remove(
         record = {"dataset": full_name, "tag": gone.name, "version": gone.number}
         print_record(call_of(ctx), record, [("removed", f"{full_name}@{gone.name}, which was v{gone.number}")])
         return
-    known = {tag.casefold(): (tag, number) for tag, number in catalog.list_tags(lake, dataset).items()}
-    if name.casefold() not in known:
-        raise NotFoundError("tag-not-found", f"{full_name} has no tag {name!r}.", dataset=full_name, tag=name)
-    spelled, at = known[name.casefold()]
-    record = {"dataset": full_name, "tag": spelled, "version": at}
-    ask_first(call_of(ctx), record, [("would remove", f"{full_name}@{spelled}"), ("stays readable", f"v{at}")])
+    found = find_tag(lake.state(), dataset, name)
+    record = {"dataset": full_name, "tag": found.name, "version": found.number}
+    lines = [("would remove", f"{full_name}@{found.name}"), ("stays readable", f"v{found.number}")]
+    ask_first(call_of(ctx), record, lines)
 
 
 @command(tag, "log", example="tag log photos prod", python='catalog.tag_history(lake, "photos", "prod")')

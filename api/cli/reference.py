@@ -27,7 +27,7 @@ from lakehouse.session import VIEWS
 DOCS = Path(__file__).parents[2] / "docs"
 _WIDTH = 100
 _VIEW_COLUMN = re.compile(
-    r"(?P<names>[a-z_0-9]+(, [a-z_0-9]+)*)\s+(?P<type>(VARCHAR|BIGINT|BOOLEAN|DOUBLE|JSON|TIMESTAMP WITH TIME ZONE)(\[\])?)"
+    r"(?P<names>\w+(, \w+)*)\s+(?P<type>(VARCHAR|BIGINT|BOOLEAN|DOUBLE|JSON|TIMESTAMP WITH TIME ZONE)(\[\])?)"
     r"(\s+(?P<text>.+))?"
 )
 """A line about columns in the comment of a view."""

@@ -15,13 +15,14 @@ class Subscription(Value):
     ENTITY = "subscription"
     name: str
     url: str
-    """Where events are posted to; without a password."""
+    """Where events are posted to; without a password. Of a channel whose whole URL is a secret: how that begins."""
     events: tuple[str, ...] = ()
     """Kinds of events; empty: all."""
     milestone: str = ""
     """Full name of the only milestone that it is about; empty: all."""
     secret_env: str = ""
-    """Name of the environment variable that holds the signing key, where events are sent from; empty: not signed."""
+    """Name of the environment variable that holds the signing key, or a channel's whole URL, where events are sent from;
+    empty: not signed."""
     created_at: datetime
     """Events count that came later."""
     created_by: str = ""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from catalog import notifications
 from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise imports it
 
 
 @dataclass
@@ -152,6 +155,61 @@ def test_only_some(lake: Lake, receiver: Receiver) -> None:
     catalog.subscribe(lake, "n", receiver.url, milestone="n")
     publish(lake, "a", "b")
     assert {d.event for d in catalog.notify(lake)} == {"milestone.published-main.n/v1"}
+
+
+def test_channels(lake: Lake, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel of Apprise is told like a webhook, tried again, and on record; a URL in a variable is shown nowhere."""
+    there = receiver.url.replace("http://", "json://")
+    monkeypatch.setenv("TEAM_URL", there.replace("json://", "json://ada:pa55word@"))
+    catalog.subscribe(lake, "open", there)
+    catalog.subscribe(lake, "closed", "json://", secret_env="TEAM_URL")
+    publish(lake, "a", "b")
+    receiver.status = 503
+    assert [(d.ok, d.error) for d in catalog.notify(lake)] == [(False, "the channel did not take it")] * 2
+    assert catalog.notify(lake) == []  # a minute has to pass
+    monkeypatch.setattr(notifications, "_FIRST_PAUSE", timedelta(0))
+    receiver.status = 200
+    assert [d.ok for d in catalog.notify(lake)] == [True, True]
+    assert catalog.notify(lake) == []
+    body = json.loads(receiver.got[-1][1])
+    assert body["title"] == "main.m/v1: a version was published"
+    assert "dataset: main.a\n  version: 1\n" in body["message"]
+    assert sorted("authorization" in headers for headers, _ in receiver.got[2:]) == [False, True]
+    assert "pa55word" not in str([*lake.state().raw(), *catalog.list_deliveries(lake)])
+
+
+def test_channels_without_their_url(lake: Lake, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is not set, or holds another or an incomplete URL, is a failed attempt that does not tell it."""
+    for name, value in (("OTHER", receiver.url), ("HALF", "slack://abc"), ("NONE", "")):
+        monkeypatch.setenv(name, value)
+        catalog.subscribe(lake, name, "slack://", secret_env=name)
+    publish(lake, "a", "b")
+    assert {d.subscription: (d.ok, d.error) for d in catalog.notify(lake)} == {
+        "OTHER": (False, "$OTHER holds no slack:// URL."),
+        "HALF": (False, "$HALF holds no complete slack:// URL."),
+        "NONE": (False, "$NONE is not set where events are sent from."),
+    }
+
+
+def test_channels_that_are_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL with a secret never reaches the ledger, nor the message that refuses it; without Apprise it says so."""
+    for url, secret_env, kind in (
+        ("slak://", "X", "url-invalid"),
+        ("example.org", "", "url-invalid"),
+        ("https://", "", "url-invalid"),
+        ("slack://T1/B1/s3cret", "X", "url-invalid"),
+        ("mailto://ada:s3cret@example.org", "", "secret-in-url"),
+        ("slack://T1JJ3T3L2/A1BRTD4JD/s3cretazkcOXrIdevi7FQ/#general", "", "secret-in-url"),
+        ("json://example.org?+X-Token=s3cret", "", "secret-in-url"),
+    ):
+        with pytest.raises(InvalidInputError) as refused:
+            catalog.subscribe(lake, "team", url, secret_env=secret_env)
+        assert refused.value.kind == kind, url
+        assert "s3cret" not in refused.value.message
+    assert catalog.list_subscriptions(lake) == []
+    monkeypatch.setitem(sys.modules, "apprise.manager_plugins", None)
+    with pytest.raises(InvalidInputError, match=r"pip install 'lakehouse\[notify\]'"):
+        catalog.subscribe(lake, "team", "slack://", secret_env="X")
 
 
 def test_subscriptions(lake: Lake) -> None:

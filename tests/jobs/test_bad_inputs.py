@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+import catalog
 import jobs
 from jobs import TableOptions
-from lakehouse.errors import InvalidInputError
+from jobs.ingest.tabular import open_table
+from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 
 # Found by decoding, so it is the feature job that says it.
@@ -33,6 +37,19 @@ def entries(bad: Path, kind: str) -> dict[str, dict[str, Any]]:
     """What the manifest expects of each file of a kind, by its path within the kind's folder."""
     files = json.loads((bad / "manifest.json").read_text("utf-8"))["files"]
     return {f["path"].split("/", 1)[1]: f["expect"] for f in files if f["kind"] == kind}
+
+
+def bad_lines(bad: Path, path: str) -> list[int]:
+    """The lines of a table that the manifest calls bad; the header is line 1."""
+    files = json.loads((bad / "manifest.json").read_text("utf-8"))["files"]
+    [lines] = [f["bad_lines"] for f in files if f["path"] == path]
+    return list(lines)
+
+
+def infer(path: Path, required: list[str]) -> pa.Schema:
+    """The schema of a table as an ingest infers it, with columns that must not be null."""
+    with open_table(path) as source:
+        return pa.schema([field.with_nullable(field.name not in required) for field in source.schema])
 
 
 def found(lake: Lake, run: str) -> dict[str, list[tuple[int | None, str]]]:
@@ -109,7 +126,7 @@ def test_tables_that_are_read(lake: Lake, bad: Path) -> None:
     for name, expect in _tables(bad):
         if expect["action"] in ("reject", "reject_or_declare") or name.startswith("schema_v2"):
             continue
-        # What a foreign key refers to is another table: not known to the ingest of one.
+        # What a foreign key refers to is another table: a check knows it, see `test_foreign_keys`.
         code = "ok" if expect["code"] == "foreign_key" else expect["code"]
         key = ["CustomerId"] if code == "primary_key" else []
         report = jobs.ingest(lake, bad / "tables" / name, dataset=f"tables.{Path(name).stem}", key=key)
@@ -146,3 +163,48 @@ def test_second_deliveries(lake: Lake, bad: Path) -> None:
     assert lake.read("albums").num_rows == 5
     jobs.ingest(lake, tables / "schema_v2_added_column.csv", dataset="albums", evolve=True)
     assert lake.read("albums").num_rows == 11
+
+
+def test_foreign_keys(lake: Lake, bad: Path) -> None:
+    """The schema keeps out the line without a key, the check keeps the orphan from being published; the rest is."""
+    path = bad / "tables" / "orphan_foreign_key.csv"
+    lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    orphan, empty = (lines[line - 2]["InvoiceId"] for line in bad_lines(bad, "tables/orphan_foreign_key.csv"))
+    customers = bad.parent / "tables-chinook" / "2025-10" / "Customer.csv"
+    jobs.ingest(lake, customers, dataset="shop.customers", key=["CustomerId"])
+    catalog.publish(lake, "shop.customers", data_tag="FINAL")
+    catalog.create_dataset(lake, "shop.invoices", infer(path, required=["CustomerId"]), key=["InvoiceId"])
+    report = jobs.ingest(lake, path, dataset="shop.invoices")
+    assert found(lake, report.run)[path.name] == [(15, "not_null")]
+    catalog.add_check(
+        lake, "shop.invoices", "foreign_key", columns=["CustomerId"], parameters={"to": "shop.customers@latest"}
+    )
+    with pytest.raises(StateError) as refused:
+        catalog.publish(lake, "shop.invoices", data_tag="FINAL")
+    assert (refused.value.kind, refused.value.context["checks"]) == ("check-failed", {"foreign_key_CustomerId": 1})
+    assert "9999" not in refused.value.message
+    [result] = catalog.check_results(lake, "shop.invoices")
+    assert [str(json.loads(row)["InvoiceId"]) for row in result.samples] == [orphan]
+    lake.table("shop.invoices").delete(f"InvoiceId = {orphan}")
+    made = catalog.publish(lake, "shop.invoices", data_tag="FINAL")
+    published = lake.read(f"shop.invoices@v{made.number}").to_arrow(["InvoiceId"]).column(0).to_pylist()
+    assert [str(i) for i in published] == [row["InvoiceId"] for row in lines if row["InvoiceId"] not in (orphan, empty)]
+
+
+def test_the_null_that_a_check_finds(lake: Lake, bad: Path) -> None:
+    """Where the schema allows nulls, checks name both bad lines; as a link, the orphan keeps a milestone waiting."""
+    expected = bad_lines(bad, "tables/orphan_foreign_key.csv")
+    customers = bad.parent / "tables-chinook" / "2025-10" / "Customer.csv"
+    jobs.ingest(lake, customers, dataset="customers", key=["CustomerId"])
+    jobs.ingest(lake, bad / "tables" / "orphan_foreign_key.csv", dataset="invoices", key=["InvoiceId"])
+    catalog.publish(lake, "customers")
+    catalog.publish(lake, "invoices")
+    catalog.define_milestone(
+        lake, "m", ["customers", "invoices"], links=["invoices.CustomerId -> customers.CustomerId"]
+    )
+    [orphaned] = catalog.milestone_orphans(lake, "m")
+    assert (orphaned.orphans, orphaned.sample) == (1, [{"CustomerId": 9999, "rows": 1}])
+    for kind, more in (("foreign_key", {"to": "customers"}), ("not_null", {})):
+        catalog.add_check(lake, "invoices", kind, columns=["CustomerId"], parameters=more)
+    samples = [json.loads(row)["InvoiceId"] for r in catalog.run_checks(lake, "invoices@v1") for row in r.samples]
+    assert sorted(i + 1 for i in samples) == expected  # InvoiceId 1 is in line 2

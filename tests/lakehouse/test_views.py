@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 import pytest
 
+import catalog
 import lakehouse
-from lakehouse import Lake
+from lakehouse import Lake, connect
 from lakehouse.facts import SCHEMAS
 from lakehouse.session import VIEWS
+from tests.support.lakes import make_lake, make_table
 from tests.support.registered import NOW, answers, records, registered_lake
 
 
@@ -39,6 +43,7 @@ COLUMNS = {
     "grants": "principal role scope created_at created_by",
     "tokens": "token_id principal description created_at created_by expires_at revoked_at",
     "holds": "dataset dataset_id reason created_at created_by",
+    "retention": "scope namespace keep_last keep_for keep_tags created_at created_by",
     "metadata": "dataset name value created_at created_by dataset_id",
     "schemas": "dataset schema_number position column_name type nullable in_key description unit semantic newest "
     "compatibility misfits message created_at created_by dataset_id",
@@ -63,9 +68,11 @@ TYPES = {
     **dict.fromkeys(("created_at", "deleted_at", "published_at", "expires_at"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("started_at", "finished_at", "at", "expired_at", "noticed_at"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("version", "table_version", "rows", "files", "bytes", "milestone_version", "line"), "BIGINT"),
-    **dict.fromkeys(("latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"),
+    **dict.fromkeys(
+        ("keep_last", "latest_version", "members", "output_table_version", "input_table_version"), "BIGINT"
+    ),
     **dict.fromkeys(("parameters", "inputs", "outputs", "counts"), "JSON"),
-    **dict.fromkeys(("key_columns", "tags", "waiting", "aliases"), "VARCHAR[]"),
+    **dict.fromkeys(("key_columns", "tags", "waiting", "aliases", "keep_tags"), "VARCHAR[]"),
     **dict.fromkeys(("since", "Publish_Date"), "TIMESTAMP WITH TIME ZONE"),
     **dict.fromkeys(("Version_Number", "Dataset_Version"), "BIGINT"),
     **dict.fromkeys(("nullable", "in_key", "newest", "ready"), "BOOLEAN"),
@@ -145,6 +152,44 @@ def test_the_views_of_milestones(lake: Lake) -> None:
     )
     sql = "select dataset, version, table_version, ready from milestone_datasets where milestone = 'main.spring'"
     assert answers(lake, sql) == [("vision.photos", 2, 1, True), ("main.labels", 1, 0, True)]
+
+
+def test_the_view_of_retention(tmp_path: Path) -> None:
+    """Policies of datasets under the names that these have now, and of namespaces; what was removed is gone."""
+    lake = make_lake(str(tmp_path / "lake"))
+    make_table(lake, "vision.photos", pa.schema([("id", pa.int64())]))
+    catalog.set_retention(lake, "vision.photos", keep_last=3, keep_tags=["FINAL"])
+    catalog.set_retention(lake, "Vision.*", keep_for="90d")
+    catalog.rename_dataset(lake, "vision.photos", "vision.images")
+    sql = "select scope, keep_last, keep_for, keep_tags, created_by from lake.retention"
+    own, of_all = ("vision.images", 3, None, ["FINAL"], "tester"), ("vision.*", None, "90d", [], "tester")
+    assert answers(lake, sql) == [of_all, own]
+    assert [scope for scope, *_ in answers(lake, sql)] == [r.scope for r in catalog.list_retention(lake)]
+    catalog.remove_retention(lake, "vision.images")
+    assert answers(lake, sql) == [of_all]
+
+
+def test_a_query_reads_one_state(tmp_path: Path) -> None:
+    """Whatever others decide meanwhile, rows of the decisions are never made of two states."""
+    lake = make_lake(str(tmp_path / "lake"))
+    make_table(lake, "t", pa.schema([("id", pa.int64())]))
+    over = Event()
+
+    def decide() -> None:
+        other = connect(lake.root)
+        while not over.is_set():
+            catalog.set_metadata(other, "t", {"a": "1", "b": "2"})
+            catalog.remove_metadata(other, "t", ["a", "b"])
+
+    with ThreadPoolExecutor(1) as pool:
+        deciding = pool.submit(decide)
+        try:
+            for _ in range(100):
+                found = answers(lake, "select name, value from metadata order by name")
+                assert found in ([], [("a", "1"), ("b", "2")])
+        finally:
+            over.set()
+        deciding.result()
 
 
 def test_the_view_of_pins(lake: Lake) -> None:

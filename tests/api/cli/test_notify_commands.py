@@ -18,4 +18,5 @@ def test_notify(cli: Typed) -> None:
     assert "would remove" in cli.ok("notify", "remove", "team").stdout
     cli.ok("notify", "remove", "team", "--yes")
     assert cli("notify", "remove", "team").code == 3
+    assert cli("notify", "remove", "team", "--yes").code == 3
     assert cli("notify", "add", "team", "nowhere").code == 2

@@ -107,6 +107,7 @@ def test_the_columns_of_views_are_documented(cli: Typed, view: str) -> None:
     documented: dict[str, str] = {}
     for names, kind in re.findall(r"^\| (`[^|]+`) \| ([A-Z \[\]]+) \|", section, re.MULTILINE):
         documented |= {name.strip("`"): kind for name in names.split(", ")}
+    assert not re.search(r"^\w+ +[A-Z]{4,}", section, re.MULTILINE), "a line about a column was taken for text"
     described = cli.json("sql", f"describe select * from {view}")
     assert documented == {row["column_name"]: row["column_type"] for row in described}
 

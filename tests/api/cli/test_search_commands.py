@@ -43,6 +43,8 @@ def test_metadata(cli: Typed) -> None:
         "url      http://a/?b=c",
     ]
     assert cli.ok("metadata", "list", "pets").stdout.splitlines()[1].split()[:2] == ["shelter", "Basel"]
+    assert "metadata        shelter=Basel, url=http://a/?b=c" in cli.ok("dataset", "show", "pets").stdout
+    assert cli.json("dataset", "show", "pets")["metadata"] == {"shelter": "Basel", "url": "http://a/?b=c"}
     assert cli.json("dataset", "search", "basel")["hits"][0]["dataset"] == "main.pets"
     dry = cli.json("metadata", "remove", "pets", "SHELTER")
     assert dry == {"dry_run": True, "dataset": "main.pets", "metadata": {"shelter": "Basel"}}

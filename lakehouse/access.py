@@ -138,6 +138,8 @@ OPERATIONS: dict[str, Operation] = {
     "milestone.publish": Operation(Role.PUBLISHER, Milestone),
     "milestone.archive": Operation(Role.PUBLISHER, MilestoneVersion),
     "milestone.unarchive": Operation(Role.PUBLISHER, MilestoneVersion),
+    "milestone.pending": Operation(None),
+    "milestone.ready": Operation(None),
     "milestone.settle": Operation(None),
     "subscription.create": Operation(Role.PUBLISHER, Subscription),
     "subscription.delete": Operation(Role.PUBLISHER, Subscription, own=True),

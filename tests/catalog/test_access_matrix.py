@@ -102,6 +102,8 @@ RUN: dict[str, Callable[[Lake, str], object]] = {
     "milestone.publish": lambda lake, ns: catalog.publish_milestone(lake, f"{ns}.manual"),
     "milestone.archive": lambda lake, ns: catalog.archive_milestone(lake, f"{ns}.spring/v1"),
     "milestone.unarchive": lambda lake, ns: catalog.unarchive_milestone(lake, f"{ns}.gone/v1"),
+    "milestone.pending": lambda lake, ns: list(catalog.aggregate(lake)),
+    "milestone.ready": lambda lake, ns: list(catalog.aggregate(lake)),
     "milestone.settle": lambda lake, ns: list(catalog.aggregate(lake)),
     "subscription.create": lambda lake, ns: catalog.subscribe(
         lake, "new", "http://127.0.0.1:9/", milestone=f"{ns}.spring"

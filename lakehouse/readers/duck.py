@@ -62,7 +62,8 @@ def connect() -> DuckDBPyConnection:
         }
     )
     _open.add(con)
-    con.execute("set TimeZone = 'UTC'")
+    # DuckDB takes `python -c`, worker processes too, for a person at a prompt, and would print bars of progress.
+    con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
     return con
 
 

@@ -249,3 +249,14 @@ except lakehouse.NotFoundError as error:
     command = [sys.executable, "-c", script, lake.root]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_script_of_one_line_shows_no_progress(tmp_path: Path) -> None:
+    """For `python -c`, which DuckDB takes for a person at a prompt, long queries print no bars of progress."""
+    lakehouse.init(tmp_path / "lake")
+    script = (
+        "import lakehouse, sys; lake = lakehouse.connect(sys.argv[1]); "
+        """print(lake.sql("select current_setting('enable_progress_bar')").fetchall())"""
+    )
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path / "lake"], capture_output=True, check=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("[(False,)]\n", "")

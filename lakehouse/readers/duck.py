@@ -63,7 +63,10 @@ def connect() -> DuckDBPyConnection:
     )
     _open.add(con)
     # DuckDB takes `python -c`, worker processes too, for a person at a prompt, and would print bars of progress.
-    con.execute("set TimeZone = 'UTC'; set enable_progress_bar = false")
+    # In a notebook without ipywidgets it has none, and refuses to be told so.
+    con.execute("set TimeZone = 'UTC'")
+    if con.execute("select current_setting('enable_progress_bar')").fetchall() == [(True,)]:
+        con.execute("set enable_progress_bar = false")
     return con
 
 

@@ -218,12 +218,13 @@ def bound(asked: Asked) -> Iterator[DuckDBPyRelation]:
     """Bind the query of a check to the states that it reads; it runs when it is read.
 
     Raises:
-        InvalidInputError: a mistake in the SQL (sql-invalid), or more than a query (sql-unsupported).
+        InvalidInputError: a mistake in the SQL (sql-invalid), or more than a query, or a view (sql-unsupported).
         NotFoundError: a table that is no dataset (dataset-not-found).
     """
 
     def system(name: str) -> pa.Table:
-        raise InvalidInputError("sql-unsupported", f"A check reads datasets, and not the view {name!r}.")
+        # Views have no versions, so a result could not be kept for a state.
+        raise InvalidInputError("sql-unsupported", "A check reads datasets, and not the views of the lakehouse.")
 
     known = [s.dataset.full_name for s in asked.others.values()]
     session = Session(lambda text: asked.others.get(text.casefold()), system, lambda: known)

@@ -199,7 +199,7 @@ def test_sql_over_several_datasets(lake: Lake, items: Table) -> None:
         ("select * from nowhere", "dataset-not-found"),
         ("create table x as select 1", "sql-invalid"),
         ("select 1; select 2", "sql-invalid"),
-        ("select * from lake.runs", "dataset-not-found"),
+        ("select * from lake.runs", "sql-unsupported"),
     ],
 )
 def test_sql_that_can_not_run(lake: Lake, items: Table, query: str, kind: str) -> None:

@@ -180,14 +180,19 @@ def notify(lake: Lake, *, overdue: timedelta = OVERDUE) -> list[Delivery]:
 
 
 def list_deliveries(lake: Lake, name: str | None = None) -> list[Delivery]:
-    """Return the attempts to deliver, newest first.
+    """Return the attempts to deliver, newest first: of the subscriptions that the actor sees.
 
     Args:
         name: Only those of this subscription.
     """
-    facts = lake.facts.snapshot(_TABLE)
+    facts, state = lake.facts.snapshot(_TABLE), lake.state()
     rows = [] if facts is None else facts.to_arrow().to_pylist()
-    found = [Delivery(**row) for row in rows if name is None or row["subscription"].casefold() == name.casefold()]
+    found = [
+        Delivery(**row)
+        for row in rows
+        if (name is None or row["subscription"].casefold() == name.casefold())
+        and (not state.viewer or state.get(Subscription, row["subscription"].casefold()) is not None)
+    ]
     return sorted(found, key=lambda d: d.at, reverse=True)
 
 

@@ -159,7 +159,9 @@ def _told(seen: State, found: Expiry, now: datetime) -> Expiry:
     known = {_NEWEST, *(mark for marks in _marks(seen, now - SKEW).values() for mark in marks)}
 
     def words(kept: KeptVersion) -> tuple[str, ...]:
-        why = (w if w in known or w.startswith(_HELD) else f"something that {seen.viewer} may not read" for w in kept.why)
+        why = (
+            w if w in known or w.startswith(_HELD) else f"something that {seen.viewer} may not read" for w in kept.why
+        )
         return tuple(dict.fromkeys(why))
 
     return replace(found, kept=tuple(replace(kept, why=words(kept)) for kept in found.kept))

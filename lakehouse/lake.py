@@ -238,8 +238,9 @@ class Lake:
             NotFoundError: milestone-not-found, milestone-version-not-found.
             StateError: milestone-archived.
         """
-        pinned = None if milestone is None else self.milestone(milestone)
-        return Session(lambda text: self._table_for_sql(text, pinned), self._system_relation, self._names)
+        pinned, state = None if milestone is None else self.milestone(milestone), self.state()
+        within = (self.storage, state.all(Dataset)) if state.viewer else None
+        return Session(lambda text: self._table_for_sql(text, pinned), self._system_relation, self._names, within)
 
     def sql(self, query: str, *, milestone: str | None = None) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement (DuckDB's dialect) in which any reference is a table name.

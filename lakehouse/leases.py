@@ -103,7 +103,9 @@ def lease(
     while True:
         tries += 1
         snapshots = tuple(lake.read(r) for r in given)
-        found = Leased(lake, new_lease(uuid4().hex, snapshots, hours, holder or lake.actor, lake.actor), snapshots, hours)
+        found = Leased(
+            lake, new_lease(uuid4().hex, snapshots, hours, holder or lake.actor, lake.actor), snapshots, hours
+        )
         try:
             lake.ledger.decide(lambda state, value=found.lease: (None, leasing(state, value)), run=run)  # type: ignore[misc]
         except NotFoundError:

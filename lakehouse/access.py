@@ -292,7 +292,8 @@ def scopes_of(state: State, value: Value) -> list[Scope]:
         case MilestoneVersion() | PendingVersion():
             return [_of_namespace(value.full_name), *(_of_id(state, m.dataset_id) for m in value.members)]
         case Subscription():
-            return [_of_namespace(value.milestone) if value.milestone else EVERYWHERE]
+            milestone = state.get(Milestone, value.milestone.casefold())
+            return [EVERYWHERE] if milestone is None else scopes_of(state, milestone)
         case RetentionPolicy() | Grant():
             return [Scope(value.namespace, value.series)]
     return [EVERYWHERE]

@@ -111,7 +111,9 @@ class _Eyes:
         if mine or isinstance(value, _PUBLIC):
             return True
         needed = {Grant.ENTITY: Role.ADMIN, Token.ENTITY: Role.ADMIN, Subscription.ENTITY: Role.PUBLISHER}
-        return all(self.role(s) >= needed.get(value.ENTITY, Role.READER) for s in scopes_of(self._state, value))
+        first, *others = scopes_of(self._state, value) or [EVERYWHERE]
+        own = needed.get(value.ENTITY, Role.READER)
+        return self.role(first) >= own and all(self.role(s) >= Role.READER for s in others)
 
     def role(self, scope: Scope) -> int:
         """Return his role there, 0 for none."""
@@ -131,6 +133,10 @@ def _changes_sight(old: State, new: State, changed: Mapping[str, Iterable[str]])
     for key in changed.get(Dataset.ENTITY, ()):
         dataset, later = old.get(Dataset, key), new.get(Dataset, key)
         if dataset and (later is None or dataset.full_name != later.full_name):
+            return True
+    for key in changed.get(Milestone.ENTITY, ()):  # subscriptions to it tell of its members
+        milestone, after = old.get(Milestone, key), new.get(Milestone, key)
+        if milestone and (after is None or milestone.members != after.members):
             return True
     return False
 

@@ -6,6 +6,8 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +17,9 @@ import catalog
 import jobs
 import lakehouse
 from lakehouse.decisions import Dataset, Lease, Milestone
-from lakehouse.errors import LakeError, StateError
+from lakehouse.errors import AccessDeniedError, LakeError, StateError
 from lakehouse.lake import Lake
+from lakehouse.sweep import find_lost_tables, sweep_lost_tables
 from tests.catalog.test_access import as_actor, kind_of
 from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
 
@@ -258,3 +261,39 @@ def test_an_empty_name_or_token_is_nobody(tmp_path: Path) -> None:
     assert kind_of(lambda: lakehouse.connect(root, actor="")) == "actor-missing"
     with pytest.raises(LakeError):
         Lake(lakehouse.connect(root).storage, "")
+
+
+def test_a_clean_up_judges_by_all_decisions(lake: Lake, ada: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lost his role while he cleans up takes away nothing that he does not see any more."""
+    catalog.grant(lake, "ada", "admin", "*")
+    ada.check("version.condemn")
+    catalog.revoke(lake, "ada", "*")
+    never = timedelta(days=-1)  # everything is old
+    monkeypatch.setattr("lakehouse.sweep.check_age", lambda _: None)
+    for call in (find_lost_tables, sweep_lost_tables):
+        with suppress(AccessDeniedError):  # it depends on how long ago he lost it
+            assert call(ada, never).keys == ()
+    assert read(lake, "hr.salaries") == [(1, "a", 0.5), (2, "b", 1.5)]
+
+
+def test_a_reader_adds_no_columns(lake: Lake) -> None:
+    """Columns of a table are changed by writers alone, by whatever call."""
+    catalog.grant(lake, "ada", "reader", "vision.*")
+    table = as_actor(lake, "ada").table("vision.photos")
+    wider = pa.schema([pa.field("note", pa.string())])
+    assert kind_of(lambda: table.add_columns(table.open(), wider, None, None)) == "access-denied"
+    assert lake.read("vision.photos").schema.names == SCHEMA.names
+
+
+def test_subscribers_are_told_of_what_they_may_read(lake: Lake, ada: Lake) -> None:
+    """A milestone that got a hidden member is told of no more to who subscribed before, and he sees no subscription."""
+    catalog.define_milestone(lake, "vision.spring", members=["vision.photos"], policy="manual")
+    catalog.subscribe(ada, "hers", "http://127.0.0.1:9/", milestone="vision.spring")
+    catalog.join_milestone(lake, "vision.spring", "hr.salaries")
+    assert catalog.list_subscriptions(ada) == []
+    assert ada.state().viewer == "ada"
+    catalog.publish_milestone(lake, "vision.spring")
+    assert catalog.notify(lake) == []
+    catalog.grant(lake, "ada", "reader", "hr.*")
+    assert [d.event for d in catalog.notify(lake)] == ["milestone.published-vision.spring/v1"]
+    assert [s.name for s in catalog.list_subscriptions(ada)] == ["hers"]

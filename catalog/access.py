@@ -264,13 +264,14 @@ def may(lake: Lake, principal: str, action: str, scope: str) -> Permission:
         )
     if principal.casefold() != lake.actor.casefold():
         lake.check("grant.add", scope)
-    state = lake.ledger.unguarded().state()
-    where = scope_of(state, scope if scope == "*" or scope.endswith(".*") else ".".join(parse_name(scope)))
+    state, seen = lake.ledger.unguarded().state(), lake.state()
+    # By what the actor sees: of a name that is hidden from him he learns as much as of one that is none.
+    where = scope_of(seen, scope if scope == "*" or scope.endswith(".*") else ".".join(parse_name(scope)))
     needed = OPERATIONS[action].role
     around = EVERYWHERE if OPERATIONS[action].is_global else where
     role = role_in(state, principal, around)
     allowed = not is_controlled(state) or needed is None or (role is not None and role >= needed)
-    return Permission(allowed, _word(needed), _word(role), describe(state, around))
+    return Permission(allowed, _word(needed), _word(role), describe(seen, around))
 
 
 def _scope(state: State, text: str) -> Scope:

@@ -86,12 +86,15 @@ def advance_with(lake: Lake, full_name: str, *, run: str | None = None) -> list[
 
     What was decided has landed, so a failure here is only logged: the next run of any process does the same.
     """
-    found = []
+    found, seen = [], lake.state()
     for milestone in milestones_of(lake.unguarded().state(), full_name):
         try:
             found.append(advance(lake, milestone.full_name, run=run))
         except LakeError as error:
-            log.warning("milestone %s was left for a later run: %s", milestone.full_name, error.message)
+            if seen.get(Milestone, milestone.key) is None:
+                log.warning("a milestone that %s may not read was left for a later run: %s", lake.actor, error.kind)
+            else:
+                log.warning("milestone %s was left for a later run: %s", milestone.full_name, error.message)
     return found
 
 
@@ -106,7 +109,7 @@ def aggregate(lake: Lake, names: Sequence[str] | None = None) -> Iterator[Standi
     """
     state = lake.state()
     for name in names if names is not None else [m.full_name for m in state.all(Milestone)]:
-        yield advance(lake, name)
+        yield advance(lake, find_milestone(state, name).full_name)
 
 
 def standing(lake: Lake, name: str) -> Standing:

@@ -32,8 +32,10 @@ def read_asset(lake: Lake, reference: str, word: str) -> Asset:
     Raises:
         FormatError: the bytes are not what was stored (asset-corrupt, asset-truncated).
     """
-    row = find_assets(lake, reference, word)[0]
-    data = read_one(lake.storage, row["uri"], row["offset"], row["length"])
+    snapshot = lake.read(reference)
+    row = _find(snapshot, word)[0]
+    place = row["uri"], row["offset"], row["length"]
+    data = read_one(lake.storage, *place, namespace=snapshot.dataset.namespace)
     verify_sha256(data, row["sha256"], str(row["path"]))
     return Asset(row, data)
 

@@ -52,7 +52,7 @@ def undecodable(asked: Asked, part: Snapshot) -> Rows:
 def _failing(part: Snapshot, known: Snapshot | None, decoder: Decoder) -> Rows:
     wanted = list(dict.fromkeys([*shown(part, ["path"] if "path" in part.schema.names else []), *_LOCATION]))
     located = select(part, wanted, f"select {names(wanted)} from t where uri is not null", known)
-    assets = read_assets(part.storage, located, wanted, _PARALLEL)
+    assets = read_assets(part.storage, located, wanted, _PARALLEL, namespace=part.dataset.namespace)
     block: list[Asset] = []
     for asset in assets:
         block.append(asset)

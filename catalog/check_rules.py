@@ -227,7 +227,9 @@ def bound(asked: Asked) -> Iterator[DuckDBPyRelation]:
         raise InvalidInputError("sql-unsupported", "A check reads datasets, and not the views of the lakehouse.")
 
     known = [s.dataset.full_name for s in asked.others.values()]
-    session = Session(lambda text: asked.others.get(text.casefold()), system, lambda: known)
+    # Whoever runs it may open more than who wrote it, who sees what it finds.
+    within = (asked.snapshot.storage, [s.dataset for s in asked.others.values()])
+    session = Session(lambda text: asked.others.get(text.casefold()), system, lambda: known, within)
     try:
         # Within parentheses only a query can stand, and no statement that writes.
         query = asked.parameters["query"].rstrip("; \n")

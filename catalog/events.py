@@ -42,15 +42,15 @@ class Event:
     """What is told, as JSON has it; no values of rows."""
 
 
-def find_events(lake: Lake, now: datetime, overdue: timedelta) -> Iterator[Event]:
+def find_events(lake: Lake, state: State, now: datetime, overdue: timedelta) -> Iterator[Event]:
     """Iterate over everything that there is to tell.
 
     Args:
+        state: As the one sees it who is to be told.
         overdue: How long a version may be pending.
     Raises:
         StorageError, AccessDeniedError: the store failed or refused.
     """
-    state = lake.state()
     for version in state.all(MilestoneVersion):
         members = [{"dataset": m.full_name, "version": m.version, "data_tag": m.data_tag} for m in version.members]
         data = {"data_tag": version.data_tag, "published_by": version.published_by, "datasets": members}

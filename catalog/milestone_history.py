@@ -72,8 +72,11 @@ def roll_back_milestone(lake: Lake, reference: str, *, message: str | None = Non
     Raises:
         NotFoundError: milestone-not-found, milestone-version-not-found, or a member was deleted (dataset-deleted).
         StateError: milestone-archived.
+        AccessDeniedError: the actor may not restore one of the members; none is changed (access-denied).
     """
     version = find_milestone_version(lake.state(), parse_milestone_ref(reference))
+    for member in version.members:  # before the first one changes
+        lake.check("table.restore", member.full_name)
     said = message or f"rolled back to {version.full_name}/v{version.number}"
     return {
         member.full_name: restore(

@@ -34,6 +34,7 @@ from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import parse_milestone_ref
 from lakehouse.resolution import find_milestone
+from lakehouse.visibility import visible
 
 TIMEOUT_S = 10.0
 """Seconds within which a receiver has to answer."""
@@ -164,12 +165,15 @@ def notify(lake: Lake, *, overdue: timedelta = OVERDUE) -> list[Delivery]:
     subscriptions = list_subscriptions(lake)
     if not subscriptions:
         return []
-    told = _told(lake)
-    events = sorted(find_events(lake, now, overdue), key=lambda e: e.at)
+    told, state = _told(lake), lake.state()
+    events = {  # nobody is told of what whoever subscribed may not read
+        by: sorted(find_events(lake, visible(state, by), now, overdue), key=lambda e: e.at)
+        for by in {s.created_by for s in subscriptions}
+    }
     made = [
         _deliver(subscription, event)
         for subscription in subscriptions
-        for event in events
+        for event in events[subscription.created_by]
         if _concerns(subscription, event) and _is_due(told.get((subscription.name, event.event), ()), now)
     ]
     if made:
@@ -180,14 +184,19 @@ def notify(lake: Lake, *, overdue: timedelta = OVERDUE) -> list[Delivery]:
 
 
 def list_deliveries(lake: Lake, name: str | None = None) -> list[Delivery]:
-    """Return the attempts to deliver, newest first.
+    """Return the attempts to deliver, newest first: of the subscriptions that the actor sees.
 
     Args:
         name: Only those of this subscription.
     """
-    facts = lake.facts.snapshot(_TABLE)
+    facts, state = lake.facts.snapshot(_TABLE), lake.state()
     rows = [] if facts is None else facts.to_arrow().to_pylist()
-    found = [Delivery(**row) for row in rows if name is None or row["subscription"].casefold() == name.casefold()]
+    found = [
+        Delivery(**row)
+        for row in rows
+        if (name is None or row["subscription"].casefold() == name.casefold())
+        and (not state.viewer or state.get(Subscription, row["subscription"].casefold()) is not None)
+    ]
     return sorted(found, key=lambda d: d.at, reverse=True)
 
 

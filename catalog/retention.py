@@ -21,6 +21,8 @@ from lakehouse.references import parse_name
 from lakehouse.resolution import find_name, named_now
 from lakehouse.vacuum import survey
 
+_NEWEST, _HELD = "newest version", "legal hold: "
+
 
 @dataclass(frozen=True, slots=True)
 class KeptVersion:
@@ -70,7 +72,7 @@ def expire(
     covers.
 
     Args:
-        name: `[namespace.]name`; None means every dataset, deleted ones too.
+        name: `[namespace.]name`; None means every dataset that the actor sees, deleted ones too.
         keep_last: How many of the newest versions of each dataset stay.
         keep_for: Versions that were published within this span stay: `90d`, a timedelta.
         keep_tags: Data tags whose versions stay: FINAL.
@@ -82,10 +84,11 @@ def expire(
     """
     now = datetime.now(UTC)
     given = rules_of(now, keep_last, keep_for, keep_tags)
-    full = None if name is None else ".".join(parse_name(name))
+    full, seen = None if name is None else ".".join(parse_name(name)), lake.state()
 
     def rule(state: State) -> tuple[Expiry, list[Decision]]:
-        names = state.all(Name) if full is None else [find_name(state, full)]
+        every = (n for n in state.all(Name) if not seen.viewer or seen.get(Name, n.key) is not None)
+        names = every if full is None else [find_name(state, full)]
         rules = _rules(state, names, given, now)
         if not rules and given is None:
             raise InvalidInputError(
@@ -97,9 +100,11 @@ def expire(
         return found, [Decision.put("version.expire", version) for version in found.expired]
 
     if not dry_run:
-        return lake.ledger.decide(rule, message=message).result
-    state = lake.state()
+        return _told(seen, lake.ledger.decide(rule, message=message).result, now)
+    rule(seen)  # raises what he is told who does not see everything; what he does not see keeps versions all the same
+    state = lake.ledger.unguarded().state()
     found, decisions = rule(state)
+    found = _told(seen, found, now)
     after = state.with_rows(state.seq, [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions])
     try:
         freed = [_freed(lake, state, after, dataset_id) for dataset_id in {v.dataset_id for v in found.expired}]
@@ -132,10 +137,10 @@ def _judge(state: State, rules: Mapping[str, Rules], now: datetime) -> Expiry:
                 continue
             hold = held(state, version.dataset_id)
             why = [
-                *([] if position else ["newest version"]),
+                *([] if position else [_NEWEST]),
                 *marks[version.series, version.number],
                 *marks[version.dataset_id, version.table_version],
-                *([f"legal hold: {hold.reason}"] if hold else []),
+                *([f"{_HELD}{hold.reason}"] if hold else []),
             ]
             if why:
                 kept.append(KeptVersion(version, tuple(why)))
@@ -145,6 +150,21 @@ def _judge(state: State, rules: Mapping[str, Rules], now: datetime) -> Expiry:
         tuple(sorted(expired, key=_place)),
         tuple(sorted(kept, key=lambda k: _place(k.version))),
     )
+
+
+def _told(seen: State, found: Expiry, now: datetime) -> Expiry:
+    """Return what expires as somebody may know it: without the names of what he does not see."""
+    if not seen.viewer:
+        return found
+    known = {_NEWEST, *(mark for marks in _marks(seen, now - SKEW).values() for mark in marks)}
+
+    def words(kept: KeptVersion) -> tuple[str, ...]:
+        why = (
+            w if w in known or w.startswith(_HELD) else f"something that {seen.viewer} may not read" for w in kept.why
+        )
+        return tuple(dict.fromkeys(why))
+
+    return replace(found, kept=tuple(replace(kept, why=words(kept)) for kept in found.kept))
 
 
 def _marks(state: State, at: datetime) -> dict[tuple[str, int], list[str]]:

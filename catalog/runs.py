@@ -153,7 +153,7 @@ def start_run(
         for s in inputs
     ]
     if inputs:
-        lease = new_lease(run.run, inputs, LEASE_HOURS, lake.actor)
+        lease = new_lease(run.run, inputs, LEASE_HOURS, lake.actor, lake.actor)
         lake.ledger.decide(lambda state: (None, leasing(state, lease)), run=run.run)
     known = dict(parameters) | ({"source": source} if source else {})
     run._record("started", parameters=json.dumps(known, default=str), code_version=code_version())

@@ -38,7 +38,7 @@ from lakehouse.decisions import (
     Token,
     Value,
 )
-from lakehouse.errors import AccessDeniedError, InternalError
+from lakehouse.errors import AccessDeniedError, InternalError, LakeError
 from lakehouse.state import Index, State
 
 
@@ -185,10 +185,13 @@ def check(state: State, actor: str, action: str, scopes: Iterable[Scope]) -> Non
     if not is_controlled(state):
         return
     needed = _operation(action).role
+    first: Scope | None = None
     for scope in scopes:
         if needed is None:
             return
         role = role_in(state, actor, scope)
+        if role is None and first is not None:
+            raise _beyond(actor, action, describe(state, first), needed)
         if role is None or role < needed:
             where = describe(state, scope)
             has = f"has only {role.word}" if role else "has no role"
@@ -202,7 +205,20 @@ def check(state: State, actor: str, action: str, scopes: Iterable[Scope]) -> Non
                 resource=where,
                 role=needed.word,
             )
-        needed = Role.READER
+        first, needed = first or scope, Role.READER
+
+
+def _beyond(actor: str, action: str, where: str, needed: Role) -> AccessDeniedError:
+    """Return the refusal of what is also about something that somebody may not read, which is not named."""
+    return AccessDeniedError(
+        "access-denied",
+        f"{actor} may not do {action} on {where}: that needs the role {needed.word} on all that it is about, and {actor} "
+        "may not read some of it. Ask an admin of the lakehouse.",
+        actor=actor,
+        action=action,
+        resource=where,
+        role=needed.word,
+    )
 
 
 def check_decisions(state: State, actor: str, made: Iterable[Decision]) -> None:
@@ -214,10 +230,18 @@ def check_decisions(state: State, actor: str, made: Iterable[Decision]) -> None:
         if operation.about is None:
             check(state, actor, decision.action, [EVERYWHERE])
         elif decision.entity == operation.about.ENTITY:
-            value = decision.value or state.get(operation.about, decision.key)
-            assert value is not None, "what is removed was there"
-            if not (operation.own and _is_own(value, actor)):
-                check(state, actor, decision.action, scopes_of(state, value))
+            # What is replaced counts, too: it may be about more than what comes.
+            for value in filter(None, (state.get(operation.about, decision.key), decision.value)):
+                if not (operation.own and _is_own(value, actor)):
+                    check(state, actor, decision.action, scopes_of(state, value))
+
+
+def unexplained(error: LakeError, actor: str) -> LakeError:
+    """Return an error whose reason somebody may not see: its words, which may name anything, are left out."""
+    return type(error)(
+        error.kind,
+        f"That can't be done, for a reason that {actor} may not see ({error.kind}). Ask an admin of the lakehouse.",
+    )
 
 
 def describe(state: State, scope: Scope) -> str:
@@ -268,7 +292,8 @@ def scopes_of(state: State, value: Value) -> list[Scope]:
         case MilestoneVersion() | PendingVersion():
             return [_of_namespace(value.full_name), *(_of_id(state, m.dataset_id) for m in value.members)]
         case Subscription():
-            return [_of_namespace(value.milestone) if value.milestone else EVERYWHERE]
+            milestone = state.get(Milestone, value.milestone.casefold())
+            return [EVERYWHERE] if milestone is None else scopes_of(state, milestone)
         case RetentionPolicy() | Grant():
             return [Scope(value.namespace, value.series)]
     return [EVERYWHERE]
@@ -289,8 +314,8 @@ def _covers(grant: Grant, scope: Scope) -> bool:
 
 
 def _is_own(value: Value, actor: str) -> bool:
-    owner = value.principal if isinstance(value, Token) else getattr(value, "holder", getattr(value, "created_by", ""))
-    return str(owner).casefold() == actor.casefold()
+    names = ("principal",) if isinstance(value, Token) else ("holder", "created_by")
+    return actor.casefold() in (str(getattr(value, name, "")).casefold() for name in names)
 
 
 def _of_namespace(full_name: str) -> Scope:
@@ -329,4 +354,5 @@ __all__ = [
     "scope_of",
     "scope_of_name",
     "scopes_of",
+    "unexplained",
 ]

@@ -90,15 +90,18 @@ def register(storage: Storage, source: str | os.PathLike[str]) -> Location:
     return Location(path.as_uri(), 0, found.st_size)
 
 
-def read_one(storage: Storage, uri: str, offset: int, length: int) -> bytes:
+def read_one(storage: Storage, uri: str, offset: int, length: int, *, namespace: str | None = None) -> bytes:
     """Return the bytes of one asset.
 
+    Args:
+        namespace: Of the dataset whose row says so: under the root only its bytes are read; None: whatever is there.
     Raises:
         NotFoundError: the object is gone (object-not-found).
         FormatError: the location makes no sense (asset-location-invalid), or the object is shorter (asset-truncated).
         AccessDeniedError, StorageError: the store refused or failed.
     """
     _check_location(uri, offset, length)
+    _check_namespace(storage, uri, namespace)
     return _read(storage, uri, [(offset, length)])[0] if length else b""
 
 
@@ -124,7 +127,12 @@ def verify_sha256(data: bytes, expected: str, name: str = "an asset") -> None:
 
 
 def read_assets(
-    storage: Storage, batches: Iterator[pa.RecordBatch], columns: Sequence[str] | None, parallel: int
+    storage: Storage,
+    batches: Iterator[pa.RecordBatch],
+    columns: Sequence[str] | None,
+    parallel: int,
+    *,
+    namespace: str | None = None,
 ) -> Iterator[Asset]:
     """Iterate over rows with their bytes, in the order of the rows, reading ahead in parallel.
 
@@ -135,6 +143,7 @@ def read_assets(
         batches: Rows with the columns `uri`, `offset` and `length`, and others.
         columns: Names to carry in `Asset.row`; None means all.
         parallel: Reads at once.
+        namespace: As `read_one` takes it.
     Raises:
         NotFoundError, FormatError, AccessDeniedError, StorageError: as `read_one`.
     """
@@ -147,6 +156,8 @@ def read_assets(
                 first = waiting.popleft()
                 in_flight -= first.size
                 yield from first.assets()
+            for uri in window.uris:
+                _check_namespace(storage, uri, namespace)
             window.start(storage, pool)
             waiting.append(window)
             in_flight += window.size
@@ -175,6 +186,11 @@ class _Window:
         self._spans = _spans(locations)
         self._reads: list[Future[list[tuple[int, bytes]]]] = []
         self.size = sum(span.end - span.start for span in self._spans)
+
+    @property
+    def uris(self) -> set[str]:
+        """What it reads from."""
+        return {span.uri for span in self._spans}
 
     def start(self, storage: Storage, pool: ThreadPoolExecutor) -> None:
         # Files are read one after the other: that is shorter than handing each to a thread. Requests to a store wait.
@@ -281,6 +297,22 @@ def _check_location(uri: Any, offset: Any, length: Any) -> None:
             f"the root, file:///path or s3://bucket/key; offset and length are bytes from 0.",
             uri=uri,
         )
+
+
+def _check_namespace(storage: Storage, uri: str, namespace: str | None) -> None:
+    """Refuse a row that leads to bytes of another namespace, or to what the lakehouse keeps of itself."""
+    base, key = storage.locate(uri)
+    where, root = f"{base}/{key}", f"{storage.root}/"
+    if "://" not in base:
+        where = os.path.normpath(where)
+    own = f"_blobs/{namespace}/".casefold()
+    if namespace is None or not where.startswith(root) or where.removeprefix(root).casefold().startswith(own):
+        return
+    raise FormatError(
+        "asset-location-invalid",
+        f"A row says that its bytes are at uri {uri!r}, which does not belong to the namespace {namespace!r}.",
+        uri=uri,
+    )
 
 
 def _is_safe(uri: str) -> bool:

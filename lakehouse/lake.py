@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from copy import copy
@@ -61,21 +61,23 @@ def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = N
     Args:
         root: A folder, `s3://bucket/prefix`, or a profile's name; None means `$LAKEHOUSE_ROOT` or the default profile.
         actor: Who acts, for grants and the audit; None means whom the token stands for, or the operating system's user
-            (`uid-1000` for one without a name, as in many containers). Without access control `$LAKEHOUSE_ACTOR` may
-            say another name.
+            (`uid-1000` for one without a name, as in many containers), whatever `$USER` says. Without access control
+            `$LAKEHOUSE_ACTOR` may say another name.
         token: Proves who acts; None means `$LAKEHOUSE_TOKEN`, if that is set and no actor is given.
     Raises:
         AccessDeniedError: the token does not hold (token-invalid, token-expired, token-revoked); a mere name was given
             by `$LAKEHOUSE_ACTOR` where access is controlled (actor-unproven).
         NotFoundError: there is no lakehouse (lakehouse-not-found).
-        InvalidInputError: no root is named anywhere (root-missing), or a broken one.
+        InvalidInputError: no root is named anywhere (root-missing), or a broken one; the actor's name is empty
+            (actor-missing).
         StorageError, AccessDeniedError: the store failed or refused.
     """
     storage = Storage.open(None if root is None else os.fspath(root))
-    state = (opened := Lake(storage, actor or _default_actor())).unguarded().state()
-    text = token or (None if actor else os.environ.get("LAKEHOUSE_TOKEN"))
-    if text:
-        return Lake(storage, holder(state, text))
+    state = (opened := Lake(storage, _default_actor() if actor is None else actor)).unguarded().state()
+    if token is None and actor is None:
+        token = os.environ.get("LAKEHOUSE_TOKEN") or None
+    if token is not None:
+        return Lake(storage, holder(state, token))
     if actor is None and "LAKEHOUSE_ACTOR" in os.environ and access.is_controlled(state):
         raise AccessDeniedError(
             "actor-unproven",
@@ -90,23 +92,25 @@ def init(root: str | os.PathLike[str] | None = None, *, actor: str | None = None
 
     Raises:
         StorageError: the store lets two writers win (store-unsafe).
-        InvalidInputError: as `connect`.
+        InvalidInputError, AccessDeniedError: as `connect`.
     """
-    lake = Lake(Storage.open(None if root is None else os.fspath(root)), actor or _default_actor())
     try:
-        lake.state()
+        return connect(root, actor=actor)
     except NotFoundError:
+        lake = Lake(
+            Storage.open(None if root is None else os.fspath(root)), _default_actor() if actor is None else actor
+        )
         lake.storage.probe()
         lake.ledger.create()
-    return lake
+        return lake
 
 
 def _default_actor() -> str:
     if actor := os.environ.get("LAKEHOUSE_ACTOR"):
         return actor
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # KeyError until Python 3.12
+    try:  # not `getpass.getuser`, which believes $LOGNAME and $USER
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
         return f"uid-{os.getuid()}"
 
 
@@ -119,6 +123,8 @@ class Lake:
     """
 
     def __init__(self, storage: Storage, actor: str) -> None:
+        if not actor:
+            raise InvalidInputError("actor-missing", "The name of the actor is empty. Say who acts, or leave it out.")
         self.storage = storage
         self.actor = actor
         self.ledger = Ledger(storage, actor)
@@ -232,8 +238,9 @@ class Lake:
             NotFoundError: milestone-not-found, milestone-version-not-found.
             StateError: milestone-archived.
         """
-        pinned = None if milestone is None else self.milestone(milestone)
-        return Session(lambda text: self._table_for_sql(text, pinned), self._system_relation, self._names)
+        pinned, state = None if milestone is None else self.milestone(milestone), self.state()
+        within = (self.storage, state.all(Dataset)) if state.viewer else None
+        return Session(lambda text: self._table_for_sql(text, pinned), self._system_relation, self._names, within)
 
     def sql(self, query: str, *, milestone: str | None = None) -> duckdb.DuckDBPyRelation:
         """Run one SQL statement (DuckDB's dialect) in which any reference is a table name.

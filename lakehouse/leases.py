@@ -103,7 +103,9 @@ def lease(
     while True:
         tries += 1
         snapshots = tuple(lake.read(r) for r in given)
-        found = Leased(lake, new_lease(uuid4().hex, snapshots, hours, holder or lake.actor), snapshots, hours)
+        found = Leased(
+            lake, new_lease(uuid4().hex, snapshots, hours, holder or lake.actor, lake.actor), snapshots, hours
+        )
         try:
             lake.ledger.decide(lambda state, value=found.lease: (None, leasing(state, value)), run=run)  # type: ignore[misc]
         except NotFoundError:
@@ -114,7 +116,7 @@ def lease(
         return found
 
 
-def new_lease(name: str, snapshots: Iterable[Snapshot], hours: float, holder: str) -> Lease:
+def new_lease(name: str, snapshots: Iterable[Snapshot], hours: float, holder: str, actor: str) -> Lease:
     """Return a lease on some states that begins now.
 
     Raises:
@@ -124,6 +126,7 @@ def new_lease(name: str, snapshots: Iterable[Snapshot], hours: float, holder: st
         name=name,
         members=members(snapshots),
         holder=holder,
+        created_by=actor,
         created_at=datetime.now(UTC),
         expires_at=ends_at(hours),
     )

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lakehouse.access import check_decisions
+from lakehouse.access import check_decisions, unexplained
 from lakehouse.chain import chained
 from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
 from lakehouse.decisions import DATA_TAGS, Chain, Decision, Format
@@ -266,9 +266,12 @@ class Ledger:
         if not self.guarded:
             return rule(state)
         seen = visible(state, self.actor)
-        if seen is not state:
-            rule(seen)  # raises what he is told who does not see everything
-        result, decisions = rule(state)
+        if seen is not state:  # told of what he sees, before anything that he does not see has a say
+            check_decisions(seen, self.actor, rule(seen)[1])
+        try:
+            result, decisions = rule(state)
+        except LakeError as error:
+            raise error if seen is state else unexplained(error, self.actor) from None
         check_decisions(state, self.actor, decisions)
         return result, decisions
 

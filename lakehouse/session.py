@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from lakehouse.decisions import DataTag
+from lakehouse.decisions import Dataset, DataTag
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StorageError, suggest
-from lakehouse.readers.duck import close, connect, identifier, reading
-from lakehouse.readers.relation import register_table, source_sql
+from lakehouse.readers.duck import close, connect, identifier, reading, stream
+from lakehouse.readers.relation import confine, conform, register_batches, register_table, source_sql
 from lakehouse.snapshots import Snapshot
+from lakehouse.storage import Storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,6 +43,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_BATCH_ROWS = 8_192
 _EACH_DATA_TAG = re.compile(r"/\* each data tag: (?P<part>.*?) \*/")
 _REFUSED = {
     "ATTACH": "other databases can't be attached",
@@ -64,6 +66,22 @@ class Filtered:
     where: str
     """SQL condition, in which `{rows}` stands for the state."""
 
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Iterate over the rows, through a connection of their own.
+
+        Raises:
+            StorageError: a data file is gone or can't be read, as `reading`.
+        """
+        con = connect()
+        try:
+            with reading(self.snapshot.reference):
+                rows = f"({source_sql(con, self.snapshot)})"
+                found = stream(con.sql(f"from {rows} where {self.where.replace('{rows}', rows)}"), _BATCH_ROWS)
+                for batch in found:
+                    yield conform(batch, self.snapshot.schema)
+        finally:
+            close(con)
+
 
 class Session:
     """One DuckDB connection in which references are table names. Temporary tables live as long as it does.
@@ -74,6 +92,8 @@ class Session:
         system: Gives a base relation of the system views by name: `ledger_state` (entity, key, value), `ledger_log`,
             `fact_runs`, ...
         names: Gives the full names of all datasets, once a query; without a selector only these are resolved.
+        within: The only datasets whose files SQL may open, and the storage they are on; None: SQL may open any file,
+            also write one.
     """
 
     def __init__(
@@ -81,9 +101,13 @@ class Session:
         resolver: Callable[[str], Snapshot | None],
         system: Callable[[str], pa.Table | Snapshot | Filtered],
         names: Callable[[], Iterable[str]],
+        within: tuple[Storage, Iterable[Dataset]] | None = None,
     ) -> None:
         self._resolver, self._system, self._names = resolver, system, names
         self._con = connect()
+        self._confined = within is not None
+        if within is not None:
+            confine(self._con, *within)
 
     def query(self, sql: str) -> duckdb.DuckDBPyRelation:
         """Run one statement and return its result.
@@ -137,6 +161,11 @@ class Session:
         kind: str = statements[0].type.name
         if kind in _REFUSED:
             raise InvalidInputError("sql-unsupported", f"This does not work in a lakehouse session: {_REFUSED[kind]}.")
+        if self._confined and kind == "COPY":
+            raise InvalidInputError(
+                "sql-unsupported",
+                "SQL opens no files for those who may not read everything. Use: lakehouse export, ingest",
+            )
         return kind
 
     # -- names ----------------------------------------------------------------------------------------------------
@@ -186,9 +215,8 @@ class Session:
     def _view(self, name: Name, source: Snapshot | Filtered | pa.Table | str) -> None:
         schema = identifier(name[0] if len(name) > 1 else "main")
         if isinstance(source, Filtered):
-            with reading(source.snapshot.reference):
-                rows = f"({source_sql(self._con, source.snapshot)})"
-            self._create(schema, name[-1], f"from {rows} where {source.where.replace('{rows}', rows)}")
+            rows = register_batches(self._con, source.snapshot.schema, source.batches)
+            self._create(schema, name[-1], f"from {rows}")
         elif isinstance(source, Snapshot):
             with reading(source.reference):
                 self._create(schema, name[-1], source_sql(self._con, source))

@@ -157,7 +157,8 @@ class Snapshot:
             )
         names = self._known(columns)
         wanted = None if names is None else list(dict.fromkeys([*names, "uri", "offset", "length"]))
-        return blobs.read_assets(self.storage, arrow_reader.batches(self, wanted, where, 2_048), names, parallel)
+        rows = arrow_reader.batches(self, wanted, where, 2_048)
+        return blobs.read_assets(self.storage, rows, names, parallel, namespace=self.dataset.namespace)
 
     @property
     def metadata(self) -> Metadata:

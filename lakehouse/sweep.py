@@ -19,7 +19,7 @@ from lakehouse.ledger import State
 from lakehouse.pins import is_condemned
 from lakehouse.storage import ObjectInfo
 from lakehouse.tables import Table
-from lakehouse.vacuum import refuse_held, survey
+from lakehouse.vacuum import refuse_held, survey, whole_state
 
 _OWN_TABLE = re.compile(r"[^/]+/[^/]+-[0-9a-f]{8}")
 """Where `catalog.create_dataset` puts a table: namespace, name, and the beginning of its id."""
@@ -65,7 +65,7 @@ def find_orphans(lake: Lake, dataset: Dataset, age: timedelta = ORPHAN_AGE) -> O
         InvalidInputError: too short an age (orphan-age-invalid).
     """
     check_age(age)
-    return Orphans.of(list(_unmentioned(lake, lake.state(), dataset, datetime.now(UTC) - age)))
+    return Orphans.of(list(_unmentioned(lake, whole_state(lake), dataset, datetime.now(UTC) - age)))
 
 
 def sweep(lake: Lake, dataset: Dataset, age: timedelta = ORPHAN_AGE) -> Orphans:
@@ -77,13 +77,13 @@ def sweep(lake: Lake, dataset: Dataset, age: timedelta = ORPHAN_AGE) -> Orphans:
     """
     check_age(age)
     limit = datetime.now(UTC) - age
-    found = Orphans.of(list(_unmentioned(lake, lake.state(), dataset, limit)))
+    found = Orphans.of(list(_unmentioned(lake, whole_state(lake), dataset, limit)))
     if not found:
         return found
     Table(lake.storage, dataset, lake.actor).mark(fences.FILES, int(limit.timestamp() * 1000))
     # Commits that came before the fence are seen now, and later ones look for it.
     condemned = set(found.keys)
-    gone = [o for o in _unmentioned(lake, lake.state(), dataset, limit) if o.key in condemned]
+    gone = [o for o in _unmentioned(lake, whole_state(lake), dataset, limit) if o.key in condemned]
     lake.storage.delete([o.key for o in gone])
     return Orphans.of(gone)
 
@@ -98,7 +98,7 @@ def find_lost_tables(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
     limit, found = datetime.now(UTC) - age, list[ObjectInfo]()
     # Listed before the ledger is read: a table that is registered in between is known.
     made = [t for n in lake.storage.folders() if not n.startswith("_") for t in lake.storage.folders(n)]
-    known = {d.location.rpartition("/")[0] for d in lake.state().all(Dataset)}
+    known = {d.location.rpartition("/")[0] for d in whole_state(lake).all(Dataset)}
     for folder in made:
         if folder not in known and _OWN_TABLE.fullmatch(folder):
             files = list(lake.storage.list(folder))

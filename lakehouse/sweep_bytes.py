@@ -28,7 +28,7 @@ from lakehouse.snapshots import open_snapshot
 from lakehouse.storage import ObjectInfo
 from lakehouse.sweep import ORPHAN_AGE, Orphans, check_age
 from lakehouse.tables import Table
-from lakehouse.vacuum import survey
+from lakehouse.vacuum import survey, whole_state
 
 _FOLDER = "_blobs"
 _INDEX = "blobs"
@@ -49,7 +49,7 @@ def find_unused_bytes(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
     check_age(age)
     old = _old(lake, datetime.now(UTC) - age)
     if old:
-        mentioned, _ = _mentioned(lake, lake.state(), {})
+        mentioned, _ = _mentioned(lake, whole_state(lake), {})
         old = [o for o in old if o.key not in mentioned]
     return Orphans.of(old)
 
@@ -69,19 +69,19 @@ def sweep_bytes(lake: Lake, age: timedelta = ORPHAN_AGE) -> Orphans:
     old = _old(lake, limit)
     if not old:
         return Orphans.of([])
-    mentioned, seen = _mentioned(lake, lake.state(), {})
+    mentioned, seen = _mentioned(lake, whole_state(lake), {})
     unused = [o for o in old if o.key not in mentioned]
     if not unused:
         return Orphans.of([])
     _forget(lake, [o.key for o in unused])
-    state = lake.state()
+    state = whole_state(lake)
     namespaces = {o.key.split("/")[1].casefold() for o in unused}
     for dataset in _asset_datasets(lake, state):
         if dataset.namespace.casefold() in namespaces:
             table = Table(lake.storage, dataset, lake.actor)
             table.mark(fences.BYTES, max(time.time_ns() // 1_000_000, fences.raised(table.open(), fences.BYTES) + 1))
     # Rows that were committed before the fence are seen now; later ones looked the bytes up after they were forgotten.
-    again, _ = _mentioned(lake, lake.state(), seen)
+    again, _ = _mentioned(lake, whole_state(lake), seen)
     gone = [o for o in unused if o.key not in again]
     lake.storage.delete([o.key for o in gone])
     return Orphans.of(gone)

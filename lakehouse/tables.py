@@ -464,10 +464,12 @@ class Table:
             pinned: Only on top of exactly that version.
         Raises:
             InvalidInputError: columns that it can't have, as `schema.added_fields`.
+            AccessDeniedError: the actor may not (access-denied).
             ConflictError: others kept winning for ten minutes (table-busy), or (`pinned`) were first (table-changed).
         """
         if not added_fields(found, table_schema(table)):
             return table
+        self._check("schema.evolve", self.name)
 
         def attempt(fresh: DeltaTable, number: int, app: str) -> Commit | None:
             self.expect(fresh, table.version() if pinned else None)

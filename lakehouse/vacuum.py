@@ -108,7 +108,7 @@ def plan_vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR)
         FormatError: an adopted table with features that a clean-up can't judge (vacuum-unsupported).
         NotFoundError: the table is gone (table-missing).
     """
-    state = lake.state()
+    state = whole_state(lake)
     refuse_held(state, dataset)
     found = survey(lake, state, dataset, keep_for)
     return _planned(lake, state, dataset, found, _kept(state, dataset, found))
@@ -124,7 +124,7 @@ def vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> P
         StateError, FormatError, NotFoundError: as `plan_vacuum`.
     """
     for _ in range(_ROUNDS):
-        state = lake.state()
+        state = whole_state(lake)
         refuse_held(state, dataset)
         found = survey(lake, state, dataset, keep_for)
         # It has to be there before the ledger says so.
@@ -140,6 +140,16 @@ def vacuum(lake: Lake, dataset: Dataset, *, keep_for: timedelta = KEEP_FOR) -> P
         f"{dataset.full_name}: other clean-ups or jobs kept deciding about it. Try again.",
         dataset=dataset.full_name,
     )
+
+
+def whole_state(lake: Lake) -> State:
+    """Return all decisions: what nothing needs is judged by all of them, also when the actor lost his role meanwhile.
+
+    Raises:
+        AccessDeniedError: the actor may not clean up, or not any more (access-denied).
+    """
+    lake.check("version.condemn")
+    return lake.unguarded().state()
 
 
 def survey(lake: Lake, state: State, dataset: Dataset, keep_for: timedelta = KEEP_FOR) -> Survey:

@@ -22,8 +22,13 @@ from lakehouse.decisions import (
     Format,
     Grant,
     Hold,
+    Lease,
     Metadata,
+    Milestone,
+    MilestoneVersion,
     Name,
+    NamedSnapshot,
+    PendingVersion,
     Principal,
     SchemaVersion,
     Subscription,
@@ -43,6 +48,8 @@ _PUBLIC: tuple[type[Value], ...] = (AccessControl, DataTag, Format)
 _PERSONAL = frozenset(cls.ENTITY for cls in (Grant, Principal, Subscription, Token))
 # Of the many values the key tells what they are about, so that they need not be parsed.
 _BY_SERIES = frozenset(cls.ENTITY for cls in (DatasetVersion, Tag))
+# What may be about several datasets, and about others than it was.
+_SHARED = frozenset(cls.ENTITY for cls in (Lease, Milestone, MilestoneVersion, NamedSnapshot, PendingVersion))
 _BY_ID = frozenset(cls.ENTITY for cls in (CheckDefinition, Condemned, Hold, Metadata, SchemaVersion))
 
 
@@ -94,15 +101,19 @@ class _Eyes:
     def _sees_value(self, entity: str, key: str) -> bool:
         cls = _CLASSES.get(entity)
         value = None if cls is None else self._state.get(cls, key)
-        if value is None:
-            return False
+        return value is not None and self.sees(value)
+
+    def sees(self, value: Value) -> bool:
+        """Whether he sees a value, which may be one that is no more."""
         if isinstance(value, Principal):
             return value.key == self._actor.casefold()
         mine = isinstance(value, Grant | Token) and value.principal.casefold() == self._actor.casefold()
         if mine or isinstance(value, _PUBLIC):
             return True
         needed = {Grant.ENTITY: Role.ADMIN, Token.ENTITY: Role.ADMIN, Subscription.ENTITY: Role.PUBLISHER}
-        return all(self.role(s) >= needed.get(entity, Role.READER) for s in scopes_of(self._state, value))
+        first, *others = scopes_of(self._state, value) or [EVERYWHERE]
+        own = needed.get(value.ENTITY, Role.READER)
+        return self.role(first) >= own and all(self.role(s) >= Role.READER for s in others)
 
     def role(self, scope: Scope) -> int:
         """Return his role there, 0 for none."""
@@ -123,6 +134,10 @@ def _changes_sight(old: State, new: State, changed: Mapping[str, Iterable[str]])
         dataset, later = old.get(Dataset, key), new.get(Dataset, key)
         if dataset and (later is None or dataset.full_name != later.full_name):
             return True
+    for key in changed.get(Milestone.ENTITY, ()):  # subscriptions to it tell of its members
+        milestone, after = old.get(Milestone, key), new.get(Milestone, key)
+        if milestone and (after is None or milestone.members != after.members):
+            return True
     return False
 
 
@@ -134,7 +149,7 @@ def visible(state: State, actor: str) -> State:
 
 
 def history_seen(state: State, decisions: pa.Table) -> pa.Table:
-    """Return the decisions ever made about what somebody sees now.
+    """Return the decisions ever made about what somebody sees now, without those that tell of something else, too.
 
     Args:
         state: As he sees it.
@@ -142,9 +157,15 @@ def history_seen(state: State, decisions: pa.Table) -> pa.Table:
     """
     if not state.viewer:
         return decisions
-    things = {(entity, key) for entity, key, _ in state.raw()}
-    pairs = zip(decisions.column("entity").to_pylist(), decisions.column("key").to_pylist(), strict=True)
-    return decisions.filter(pa.array([pair in things for pair in pairs], pa.bool_()))
+    eyes, things = _Eyes(state, state.viewer), {(entity, key) for entity, key, _ in state.raw()}
+
+    def sees(entity: str, key: str, text: str | None) -> bool:
+        if (entity, key) not in things:
+            return False
+        return text is None or entity not in _SHARED or eyes.sees(_CLASSES[entity].from_json(text))
+
+    rows = zip(*(decisions.column(name).to_pylist() for name in ("entity", "key", "value")), strict=True)
+    return decisions.filter(pa.array([sees(*row) for row in rows], pa.bool_()))
 
 
 def reads_seen(state: State, reads: pa.Table) -> pa.Table:
@@ -182,8 +203,10 @@ def facts_seen(state: State, fact: str, schema: pa.Schema) -> str:
     seen = f"[{ids}]::VARCHAR[]"
     match fact:
         case "runs":  # a run is seen whole, with all that it read and wrote, or not at all
-            known = " || ".join(f"json_extract_string({side}, '$[*].dataset_id')" for side in ("inputs", "outputs"))
-            mine = f"bool_or(len({known}) > 0) or bool_or(lower(actor) = {string(state.viewer.lower())})"
+            read, written = (f"json_extract_string({side}, '$[*].dataset_id')" for side in ("inputs", "outputs"))
+            known = f"{read} || {written}"
+            # One that wrote nothing yet, or failed, may name in its parameters and its error what it was to write.
+            mine = f"bool_or(len({written}) > 0) or bool_or(lower(actor) = {string(state.viewer.lower())})"
             return f"run in (select run from {{rows}} group by run having bool_and(list_has_all({seen}, {known})) and ({mine}))"
         case "blobs":
             namespaces = ", ".join({string(d.namespace) for d in state.all(Dataset)})

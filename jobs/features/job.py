@@ -31,7 +31,6 @@ from lakehouse.lake import Lake
 from lakehouse.readers.arrow import literal
 from lakehouse.references import parse_name
 from lakehouse.snapshots import Snapshot
-from lakehouse.storage import Storage
 from lakehouse.tables import Table
 
 IMAGE_FEATURES_SCHEMA = pa.schema(
@@ -300,15 +299,15 @@ def _readable(job: Job, now: Snapshot, batch: pa.RecordBatch) -> Iterator[Asset]
 
 
 def _read_part(job: Job, now: Snapshot, part: pa.RecordBatch) -> list[Asset]:
-    storage: Storage = now.storage
+    storage, namespace = now.storage, now.dataset.namespace
     try:
         # All or none, since it can't be gone on with after an error.
-        return list(read_assets(storage, iter([part]), KEPT, parallel=16))
+        return list(read_assets(storage, iter([part]), KEPT, parallel=16, namespace=namespace))
     except (NotFoundError, FormatError):
         assets = []
         for row in part.to_pylist():
             try:
-                data = read_one(storage, row["uri"], row["offset"], row["length"])
+                data = read_one(storage, row["uri"], row["offset"], row["length"], namespace=namespace)
             except (NotFoundError, FormatError) as error:
                 job.reject(Reject.of(_source(now), row["path"], _unreadable(error)))
             else:

@@ -46,7 +46,8 @@ class Lease(Value):
     """Id of the run, or a random one."""
     members: tuple[Member, ...]
     holder: str
-    """Who reads."""
+    """Who reads, for people."""
+    created_by: str = ""
     created_at: datetime
     expires_at: datetime
 

@@ -14,13 +14,14 @@ from uuid import uuid4
 import pyarrow as pa
 from deltalake import QueryBuilder
 
-from lakehouse.delta import Route, open_delta
+from lakehouse.delta import Route, open_delta, table_uri
 from lakehouse.errors import FormatError
 from lakehouse.readers.duck import close, connect, identifier, literal, sql_type, string
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from lakehouse.decisions import Dataset
     from lakehouse.snapshots import Snapshot
     from lakehouse.storage import Storage
 
@@ -44,7 +45,7 @@ def source_sql(con: DuckDBPyConnection, snapshot: Snapshot, columns: Sequence[st
     if snapshot.file_list.route is Route.SCAN:
         read = open_scan(snapshot)
         wanted = pa.schema([schema.field(n) for n in names])
-        return f"select {', '.join(map(identifier, names))} from {_register(con, wanted, lambda: read(names))}"
+        return f"select {', '.join(map(identifier, names))} from {register_batches(con, wanted, lambda: read(names))}"
     _reach(con, snapshot.storage, snapshot.file_list.uris[0])
     if snapshot.file_list.partition_columns:
         return _partitioned(con, snapshot, names)
@@ -60,7 +61,7 @@ def source_sql(con: DuckDBPyConnection, snapshot: Snapshot, columns: Sequence[st
 def register_table(con: DuckDBPyConnection, table: pa.Table) -> str:
     """Make an Arrow table readable by a connection; return the quoted name to select from."""
     # Given as a stream, since DuckDB imports pandas (a quarter of a second) to recognise a table.
-    return _register(con, table.schema, lambda: iter(table.to_batches()))
+    return register_batches(con, table.schema, lambda: iter(table.to_batches()))
 
 
 def open_scan(snapshot: Snapshot) -> Callable[[Sequence[str]], Iterator[pa.RecordBatch]]:
@@ -108,7 +109,10 @@ class _Stream:
         return pa.RecordBatchReader.from_batches(self.schema, self.batches()).__arrow_c_stream__(requested_schema)
 
 
-def _register(con: DuckDBPyConnection, schema: pa.Schema, batches: Callable[[], Iterable[pa.RecordBatch]]) -> str:
+def register_batches(
+    con: DuckDBPyConnection, schema: pa.Schema, batches: Callable[[], Iterable[pa.RecordBatch]]
+) -> str:
+    """Make batches, given afresh on each call, readable by a connection; return the quoted name to select from."""
     # Always a new name: views over an older registration keep their own rows.
     name = f"__stream_{uuid4().hex}"
     con.register(name, _Stream(schema, batches))
@@ -152,6 +156,18 @@ def _cast(name: str, found: str | None, wanted: str) -> str:
     if found is None:
         return f"cast(null as {wanted}) as {quoted}"
     return quoted if found == wanted else f"cast({quoted} as {wanted}) as {quoted}"
+
+
+def confine(con: DuckDBPyConnection, storage: Storage, datasets: Iterable[Dataset]) -> None:
+    """Let a connection open nothing but the files of some datasets, for good: no other file, extension or setting."""
+    uris = [table_uri(storage, d.location).removeprefix("file://") for d in datasets]
+    for uri in uris:  # by fsspec, since a confined connection can be given no secret later
+        scheme, found, _ = uri.partition("://")
+        if found and not con.filesystem_is_registered(scheme):
+            con.register_filesystem(storage.filesystem(uri))
+    folders = ", ".join(string(f"{uri.rstrip('/')}/") for uri in uris)
+    con.execute(f"set allowed_directories = [{folders}]")
+    con.execute("set enable_external_access = false; set lock_configuration = true")
 
 
 def _reach(con: DuckDBPyConnection, storage: Storage, uri: str) -> None:

@@ -1,6 +1,7 @@
-"""Declaration files: the checks of one dataset as YAML, for keeping under version control.
+"""Declaration files: what a dataset's owner declares about it as YAML, for keeping under version control.
 
 dataset: vision.photos
+milestones: [vision.spring]       # that it is a member of; may be left out
 checks:
   - {kind: unique, columns: [path]}
   - {kind: accepted_values, column: label, values: [cat, dog], severity: warning, name: labels_known}
@@ -32,8 +33,17 @@ class Declared:
     severity: Severity
 
 
-def parse_checks(path: Path, default_name: Callable[[str, Sequence[str]], str]) -> tuple[str, list[Declared]]:
-    """Return the dataset's name and the checks that a file declares.
+@dataclass(frozen=True, slots=True)
+class DeclarationFile:
+    """What a file declares."""
+
+    dataset: str
+    checks: list[Declared]
+    milestones: list[str]
+
+
+def parse_declarations(path: Path, default_name: Callable[[str, Sequence[str]], str]) -> DeclarationFile:
+    """Return what a file declares of a dataset.
 
     Args:
         default_name: Names a check without a name by its kind and columns.
@@ -42,8 +52,14 @@ def parse_checks(path: Path, default_name: Callable[[str, Sequence[str]], str]) 
         InvalidInputError: it is no YAML, or not of the form above (checks-file-invalid).
     """
     found = read_yaml(path, lambda what: _invalid(path, what))
-    if not isinstance(found, dict) or set(found) != {"dataset", "checks"} or not isinstance(found["dataset"], str):
-        raise _invalid(path, "it needs `dataset`, a name, and `checks`, a list, and nothing else")
+    needed = {"dataset", "checks"}
+    if not isinstance(found, dict) or set(found) - {"milestones"} != needed or not isinstance(found["dataset"], str):
+        raise _invalid(
+            path, "it needs `dataset`, a name, and `checks`, a list, may have `milestones`, and nothing else"
+        )
+    milestones = found.get("milestones", [])
+    if not isinstance(milestones, list) or not all(isinstance(name, str) for name in milestones):
+        raise _invalid(path, "`milestones` is not a list of names")
     if not isinstance(found["checks"], list):
         raise _invalid(path, "`checks` is not a list")
     declared = [_declared(path, n, entry, default_name) for n, entry in enumerate(found["checks"], 1)]
@@ -51,7 +67,7 @@ def parse_checks(path: Path, default_name: Callable[[str, Sequence[str]], str]) 
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise _invalid(path, f"two checks are named {repeated!r}; give them a `name` each")
-    return found["dataset"], declared
+    return DeclarationFile(found["dataset"], declared, milestones)
 
 
 def _declared(path: Path, number: int, entry: Any, default_name: Callable[[str, Sequence[str]], str]) -> Declared:
@@ -88,4 +104,4 @@ def _invalid(path: Path, what: str) -> InvalidInputError:
     )
 
 
-__all__ = ["Declared", "dump_checks", "parse_checks"]
+__all__ = ["DeclarationFile", "Declared", "dump_checks", "parse_declarations"]

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from catalog.check_files import Declared, parse_checks
+from catalog.aggregation import advance_with
+from catalog.check_files import Declared, parse_declarations
 from catalog.check_kinds import KINDS, check_kind, jsonable
 from catalog.check_rules import Asked, UnfitError, bound, fields
 from catalog.check_runs import definitions_of, find_check
 from catalog.check_store import CheckResult, results_of
-from lakehouse.decisions import CheckDefinition, Decision
+from catalog.milestones import joining
+from lakehouse.decisions import CheckDefinition, Decision, Milestone
 from lakehouse.decisions.checks import Severity
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
@@ -106,23 +108,25 @@ class Loaded:
     removed: tuple[str, ...]
     """Those that an earlier file declared and this one does not."""
     unchanged: tuple[str, ...]
+    joined: tuple[str, ...] = ()
+    """Milestones that the dataset became a member of."""
 
 
 def load_checks(lake: Lake, path: str | Path) -> Loaded:
-    """Declare the checks that a YAML file lists, in one decision.
+    """Declare the checks that a YAML file lists, and the milestones that the dataset is a member of, in one decision.
 
     Checks that an earlier file declared and this one does not are removed; those that `add_check` made stay, unless the
-    file has one of the same name.
+    file has one of the same name. A milestone that the file names no more is left by `leave_milestone` alone.
 
     Args:
         path: A local file; docs/checks.md shows one, and `check list DATASET --yaml` writes one.
     Raises:
-        NotFoundError: no such file (file-not-found), dataset, or parent of a foreign key.
+        NotFoundError: no such file (file-not-found), dataset, milestone, or parent of a foreign key.
         InvalidInputError: the file is no YAML or has other keys (checks-file-invalid); a check as `add_check` says.
     """
-    name, declared = parse_checks(Path(path), default_name)
-    full = ".".join(parse_name(name))
-    wanted = [_definition(lake, full, one, in_file=True) for one in declared]
+    file = parse_declarations(Path(path), default_name)
+    full = ".".join(parse_name(file.dataset))
+    wanted = [_definition(lake, full, one, in_file=True) for one in file.checks]
 
     def rule(state: State) -> tuple[Loaded, list[Decision]]:
         owner = find_dataset(state, full)
@@ -131,16 +135,21 @@ def load_checks(lake: Lake, path: str | Path) -> Loaded:
         gone = [c for key, c in before.items() if c.in_file and key not in now]
         same = [key for key, c in now.items() if key in before and _same(before[key], c)]
         puts = [Decision.put("check.add", c) for key, c in now.items() if key not in same]
+        joins = [decision for name in file.milestones for decision in joining(state, name, owner.full_name)]
         loaded = Loaded(
             full,
             added=tuple(c.name for key, c in now.items() if key not in before),
             changed=tuple(c.name for key, c in now.items() if key in before and key not in same),
             removed=tuple(c.name for c in gone),
             unchanged=tuple(now[key].name for key in same),
+            joined=tuple(j.value.full_name for j in joins if isinstance(j.value, Milestone)),
         )
-        return loaded, [*puts, *(Decision.remove("check.remove", c) for c in gone)]
+        return loaded, [*puts, *(Decision.remove("check.remove", c) for c in gone), *joins]
 
-    return lake.ledger.decide(rule).result
+    loaded = lake.ledger.decide(rule).result
+    if loaded.joined:
+        advance_with(lake, full)
+    return loaded
 
 
 def check_results(lake: Lake, reference: str) -> list[CheckResult]:

@@ -17,7 +17,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,16 @@ OVERDUE = timedelta(days=7)
 """How long a milestone's version is pending before that is told."""
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=6)
 _TABLE = "deliveries"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a milestone's owner wants to be told; `subscribe` says what each field is."""
+
+    name: str
+    url: str
+    events: tuple[str, ...] = ()
+    secret_env: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +94,69 @@ def subscribe(
         NotFoundError: milestone-not-found.
         StateError: the name is taken (subscription-exists).
     """
-    for kind in events:
+    target = Target(name, url, tuple(events), secret_env)
+    check_target(target)
+
+    def rule(state: State) -> tuple[Subscription, list[Decision]]:
+        _refuse_taken(state, name)
+        value = _subscription(state, target, milestone, lake.actor)
+        return value, [Decision.put("subscription.create", value)]
+
+    return lake.ledger.decide(rule).result
+
+
+def subscribe_all(lake: Lake, milestone: str, targets: Sequence[Target]) -> list[Subscription]:
+    """Tell these receivers of a milestone's events from now on, in one decision; those that are told so already stay.
+
+    Raises:
+        InvalidInputError, NotFoundError: as `subscribe`.
+        StateError: a name is taken by a subscription that is not about this milestone (subscription-exists).
+    """
+    for target in targets:
+        check_target(target)
+
+    def rule(state: State) -> tuple[list[Subscription], list[Decision]]:
+        wanted, made = [_subscription(state, t, milestone, lake.actor) for t in targets], list[Decision]()
+        for value in wanted:
+            known = state.get(Subscription, value.key)
+            if known is not None and known.milestone != value.milestone:
+                _refuse_taken(state, value.name)
+            if known is None or replace(known, created_at=value.created_at, created_by=value.created_by) != value:
+                made.append(Decision.put("subscription.create", value))
+        return wanted, made
+
+    return lake.ledger.decide(rule).result
+
+
+def check_target(target: Target) -> None:
+    """Refuse a receiver that can't be told; errors as `subscribe`."""
+    for kind in target.events:
         if kind not in KINDS:
             raise InvalidInputError(
                 "event-unknown", f"There is no event {kind!r}.{suggest(kind, list(KINDS))} Events: {', '.join(KINDS)}."
             )
-    if is_webhook(url):
-        _check_webhook(name, url)
+    if is_webhook(target.url):
+        _check_webhook(target.name, target.url)
     else:
-        check_channel(name, url, secret_env)
+        check_channel(target.name, target.url, target.secret_env)
 
-    def rule(state: State) -> tuple[Subscription, list[Decision]]:
-        if state.get(Subscription, name.casefold()) is not None:
-            raise StateError("subscription-exists", f"A subscription named {name!r} exists already.")
-        ref = parse_milestone_ref(milestone) if milestone else None
-        value = Subscription(
-            name=name,
-            url=url,
-            events=tuple(events),
-            milestone=find_milestone(state, f"{ref.namespace}.{ref.name}").full_name if ref else "",
-            secret_env=secret_env,
-            created_at=datetime.now(UTC),
-            created_by=lake.actor,
-        )
-        return value, [Decision.put("subscription.create", value)]
 
-    return lake.ledger.decide(rule).result
+def _refuse_taken(state: State, name: str) -> None:
+    if state.get(Subscription, name.casefold()) is not None:
+        raise StateError("subscription-exists", f"A subscription named {name!r} exists already.")
+
+
+def _subscription(state: State, target: Target, milestone: str | None, actor: str) -> Subscription:
+    ref = parse_milestone_ref(milestone) if milestone else None
+    return Subscription(
+        name=target.name,
+        url=target.url,
+        events=target.events,
+        milestone=find_milestone(state, f"{ref.namespace}.{ref.name}").full_name if ref else "",
+        secret_env=target.secret_env,
+        created_at=datetime.now(UTC),
+        created_by=actor,
+    )
 
 
 def _check_webhook(name: str, url: str) -> None:

@@ -101,14 +101,15 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 @command(check, "load", example="check load checks.yaml", python='catalog.load_checks(lake, "checks.yaml")')
 def load(ctx: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
-    """Declare the checks that a YAML file lists, in one decision.
+    """Declare the checks that a YAML file lists, and the milestones that the dataset is a member of.
 
-    What an earlier file declared and this one does not is removed. `check list DATASET --yaml` writes such a file.
+    All in one decision. What an earlier file declared and this one does not is removed. `check list DATASET --yaml` writes such a file.
     """
     done = catalog.load_checks(open_lake(ctx), file)
     record = {"dataset": done.dataset}
     changes = {name: list(getattr(done, name)) for name in ("added", "changed", "removed", "unchanged")}
-    lines = [("dataset", done.dataset), *((name, words(checks)) for name, checks in changes.items())]
+    changes["joined"] = list(done.joined)
+    lines = [("dataset", done.dataset), *((name, words(found)) for name, found in changes.items())]
     print_record(call_of(ctx), record | changes, lines)
 
 

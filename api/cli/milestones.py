@@ -15,7 +15,9 @@ from api.cli.command import Message, command, commands, listed, open_lake
 from api.cli.output import Column, note, print_record, print_rows, version, when, words
 from catalog.aggregation import Standing
 from catalog.milestones import MilestoneInfo
+from catalog.notifications import Target, check_target, subscribe_all
 from lakehouse.decisions import Milestone
+from lakehouse.errors import InvalidInputError
 
 app = commands()
 milestone = commands("Define, publish, show and archive milestones.")
@@ -164,10 +166,16 @@ def define(
         typer.Option(help="Publish what is ready at once, or by hand. [default: automatic]"),
     ] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    notify: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=URL", help="Whom to tell of its events; several times.")
+    ] = None,
     message: Message = None,
 ) -> None:
     """Define a milestone, or change what its next versions are made of."""
     lake = open_lake(ctx)
+    targets = [_target(text) for text in notify or ()]
+    for target in targets:
+        check_target(target)
     made = catalog.define_milestone(
         lake,
         name,
@@ -180,7 +188,16 @@ def define(
         description=description,
         message=message,
     )
+    if targets:
+        subscribe_all(lake, made.full_name, targets)
     _print_definition(ctx, made)
+
+
+def _target(text: str) -> Target:
+    name, equals, url = text.partition("=")
+    if not equals:
+        raise InvalidInputError("option-invalid", f"{name!r} is not NAME=URL, such as team=https://example.org/hook.")
+    return Target(name, url)
 
 
 def _print_definition(ctx: typer.Context, made: Milestone) -> None:

@@ -364,9 +364,28 @@ def test_a_declaration_file(lake: Lake, items: Table, tmp_path: Path) -> None:
     assert found["range_day"][1] == "warning"
 
 
+def test_a_declaration_file_registers_with_milestones(lake: Lake, items: Table, tmp_path: Path) -> None:
+    """A dataset's own file makes it a member of milestones, once, with its checks: both or none."""
+    make_table(lake, "other", pa.schema([("id", pa.int64())]))
+    catalog.define_milestone(lake, "spring", ["other"])
+    file = tmp_path / "items.yaml"
+    text = "dataset: items\nmilestones: [spring]\nchecks: [{kind: unique, column: id}]\n"
+    file.write_text(text.replace("spring", "summer"))
+    with pytest.raises(LakeError) as caught:
+        catalog.load_checks(lake, file)
+    assert (caught.value.kind, catalog.list_checks(lake, "items")) == ("milestone-not-found", [])
+    file.write_text(text)
+    assert catalog.load_checks(lake, file).joined == ("main.spring",)
+    assert catalog.load_checks(lake, file).joined == ()
+    status = catalog.milestone_status(lake, "spring")
+    assert status.milestone.members == ("main.other", "main.items")
+    assert status.pending is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "dataset: items\nchecks: []\nmilestones: spring",
         "dataset: [",
         "[]",
         "dataset: items",

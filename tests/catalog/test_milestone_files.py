@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import catalog
-from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from lakehouse.tables import Table
 
@@ -45,6 +45,39 @@ def test_a_whole_file(photos: Table, lake: Lake, tmp_path: Path) -> None:
     assert catalog.list_milestones(lake)[0].data_tags == ("REVIEWED", "FINAL")
 
 
+def test_whom_it_notifies(photos: Table, lake: Lake, tmp_path: Path) -> None:
+    """A file's receivers are subscribed once; a changed one is changed, and one of another milestone is refused."""
+    file = tmp_path / "spring.yaml"
+    head = "milestone: spring\ndatasets: [photos]\nnotify:\n"
+    file.write_text(head + "  - {name: team, url: 'http://a.example/', events: [milestone.failed], secret_env: KEY}\n")
+    catalog.load_milestone(lake, file)
+    (made,) = catalog.list_subscriptions(lake)
+    assert (made.name, made.url, made.events, made.milestone, made.secret_env) == (
+        "team",
+        "http://a.example/",
+        ("milestone.failed",),
+        "main.spring",
+        "KEY",
+    )
+    seq = lake.state().seq
+    catalog.load_milestone(lake, file)
+    assert lake.state().seq == seq
+    file.write_text(head + "  - {name: team, url: 'http://b.example/'}\n  - {name: me, url: 'http://c.example/'}\n")
+    catalog.load_milestone(lake, file)
+    assert [(s.name, s.url, s.events) for s in catalog.list_subscriptions(lake)] == [
+        ("me", "http://c.example/", ()),
+        ("team", "http://b.example/", ()),
+    ]
+    file.write_text(head.replace("spring", "autumn") + "  - {name: team, url: 'http://d.example/'}\n")
+    with pytest.raises(StateError) as caught:
+        catalog.load_milestone(lake, file)
+    assert caught.value.kind == "subscription-exists"
+    file.write_text(head.replace("spring", "winter") + "  - {name: x, url: 'nowhere'}\n")
+    with pytest.raises(InvalidInputError):
+        catalog.load_milestone(lake, file)
+    assert "main.winter" not in {m.full_name for m in catalog.list_milestones(lake)}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -53,6 +86,9 @@ def test_a_whole_file(photos: Table, lake: Lake, tmp_path: Path) -> None:
         ("milestone: m\ndatasets: photos", "`datasets` is not a list of texts"),
         ("milestone: m\ndatasets: [photos]\nadvance: some", "it can be any or all"),
         ("milestone: m\ndatasets: [photos]\ncolour: red", "it has 'colour'; known are"),
+        ("milestone: m\ndatasets: [photos]\nnotify: team", "`notify` is not a list"),
+        ("milestone: m\ndatasets: [photos]\nnotify: [{name: team}]", "entry 1 of `notify` is not {name, url}"),
+        ("milestone: m\ndatasets: [photos]\nnotify: [{name: t, url: 7}]", "entry 1 of `notify` is not {name, url}"),
         ("milestone: m\ndatasets: [photos]\ndescription: 7", "`description` is not a text"),
     ],
 )

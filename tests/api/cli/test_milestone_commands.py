@@ -137,3 +137,13 @@ def test_data_tags(cli: Typed) -> None:
     cli.ok("data-tag", "remove", "GOLD", "--yes")
     assert cli("data-tag", "remove", "GOLD").code == 3
     assert cli("data-tag", "set", "GOLD", "not a column", "Red").code == 2
+
+
+def test_define_whom_to_notify(cli: Typed) -> None:
+    """`--notify` tells receivers of this milestone's events; a wrong one is refused before anything is decided."""
+    assert cli("milestone", "define", "m", "pets", "--notify", "team").code == 2
+    assert cli("milestone", "define", "m", "pets", "--notify", "team=nowhere").code == 2
+    assert cli.json("milestone", "list") == []
+    cli.ok("milestone", "define", "m", "pets", "--notify", "team=http://a.example/", "--notify", "me=http://b.example/")
+    found = [(s["name"], s["url"], s["milestone"]) for s in cli.json("notify", "list")]
+    assert found == [("me", "http://b.example/", "main.m"), ("team", "http://a.example/", "main.m")]

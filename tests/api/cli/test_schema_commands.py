@@ -142,6 +142,7 @@ def test_dataset_fork(cli: Typed, tmp_path: Path) -> None:
     refused = cli("ingest", file, "--dataset", "pets")
     assert f"lakehouse dataset fork main.pets NEW --schema {file}" in refused.stderr
     assert "copied" not in cli.ok("dataset", "fork", "pets", "texts", "--schema", file).stdout
-    assert cli.json("head", "texts@head")[0]["id"] in ("1", "4")
+    # The order of rows that a merge rewrote is the engine's.
+    assert sorted(row["id"] for row in cli.json("head", "texts@head")) == ["1", "2", "3", "4"]
     assert cli.json("ingest", file, "--dataset", "texts")["ingested"] == 10
     assert cli.json("dataset", "fork", "pets", "none", "--schema", file, "--empty")["rows"] == 0

@@ -20,24 +20,14 @@ from lakehouse.errors import AccessDeniedError, InvalidInputError, LakeError, No
 from lakehouse.lake import Lake
 from lakehouse.storage import Storage
 from lakehouse.visibility import visible
+from tests.support.access import as_actor, controlled_lake, kind_of
 from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
-
-
-def as_actor(lake: Lake, name: str) -> Lake:
-    """Open the same root as somebody else."""
-    return Lake(lake.storage, name)
 
 
 @pytest.fixture
 def lake(root_uri: str) -> Lake:
     """A lake of `root` with vision.photos and hr.salaries, both published, where access is controlled; ada is known."""
-    lake = make_lake(root_uri, actor="root")
-    for name in ("vision.photos", "hr.salaries"):
-        make_table(lake, name, SCHEMA, key=["id"]).append(rows((1, "a", 0.5), (2, "b", 1.5)))
-        catalog.publish(lake, name)
-    catalog.set_access(lake, True)
-    catalog.add_principal(lake, "ada")
-    return lake
+    return controlled_lake(root_uri)
 
 
 @pytest.fixture
@@ -45,13 +35,6 @@ def ada(lake: Lake) -> Lake:
     """The same lake as ada, who may read the namespace vision."""
     catalog.grant(lake, "ada", "reader", "vision.*")
     return as_actor(lake, "ada")
-
-
-def kind_of(call: object) -> str:
-    """Return the kind of the error that a call ends with."""
-    with pytest.raises(LakeError) as caught:
-        call()  # type: ignore[operator]
-    return caught.value.kind
 
 
 def test_off_means_everybody(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from lakehouse.decisions import Dataset, Lease, Milestone
 from lakehouse.errors import AccessDeniedError, LakeError, StateError
 from lakehouse.lake import Lake
 from lakehouse.sweep import find_lost_tables, sweep_lost_tables
-from tests.catalog.test_access import as_actor, kind_of
+from tests.support.access import as_actor, controlled_lake, kind_of
 from tests.support.lakes import SCHEMA, make_lake, make_table, read, rows
 
 PLACES = pa.schema([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
@@ -29,13 +29,7 @@ PLACES = pa.schema([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.
 @pytest.fixture
 def lake(root_uri: str) -> Lake:
     """A lake of `root` with vision.photos and hr.salaries, both published, where access is controlled; ada is known."""
-    lake = make_lake(root_uri, actor="root")
-    for name in ("vision.photos", "hr.salaries"):
-        make_table(lake, name, SCHEMA, key=["id"]).append(rows((1, "a", 0.5), (2, "b", 1.5)))
-        catalog.publish(lake, name)
-    catalog.set_access(lake, True)
-    catalog.add_principal(lake, "ada")
-    return lake
+    return controlled_lake(root_uri)
 
 
 @pytest.fixture

@@ -6,15 +6,18 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from lakehouse.chain import Proof, check
+from lakehouse.commit_chain import check_commits
+from lakehouse.commit_log import COMMITS
 from lakehouse.decisions import Dataset, DatasetVersion, Milestone
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
+from lakehouse.progress import SILENT, Progress
 from lakehouse.read_spool import fold_reads
 from lakehouse.readers.duck import literal
 from lakehouse.references import AsOf, Head, TableVersion, Version, parse, parse_milestone_ref
@@ -144,21 +147,27 @@ def audit_fetches(lake: Lake, reference: str | None = None) -> list[Fetch]:
     return _noted(lake, Fetch, "fetches", reference, None)
 
 
-def verify_audit(lake: Lake, *, head: str | None = None) -> Proof:
-    """Check the hash chain over all decisions.
+def verify_audit(lake: Lake, *, head: str | None = None, progress: Progress = SILENT) -> Proof:
+    """Check the hash chain over all decisions, and that over the data commits up to the last published version of each table.
 
     Args:
         head: A head that an earlier check gave: it must still be part of the chain.
+        progress: Counts tables.
     Raises:
         AccessDeniedError: the actor is no admin of the lakehouse (access-denied).
         InvalidInputError: that is no head (head-invalid).
+        StorageError: the store failed.
     """
     lake.check("audit.verify")
     if head is not None and not re.fullmatch(r"[0-9a-f]{64}", head):
         raise InvalidInputError(
             "head-invalid", "The head is not 64 hexadecimal digits, as `lakehouse audit verify` prints them."
         )
-    return check(lake.ledger.replay(), head)
+    decisions = check(lake.ledger.replay(), head)
+    if decisions.problem:  # the heads of the tables are decisions too
+        return decisions
+    commits = check_commits(lake.storage, lake.unguarded().state(), lake.facts.snapshot(COMMITS), progress)
+    return replace(decisions, data_commits=commits.commits, data_erased=commits.erased, problem=commits.problem)
 
 
 def _since(text: str | datetime) -> datetime:

@@ -13,6 +13,7 @@ from catalog.check_runs import gate
 from catalog.copies import copied
 from catalog.milestones import joining
 from lakehouse import changes
+from lakehouse.commit_chain import extension
 from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Tag
 from lakehouse.diff import diff
 from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
@@ -127,6 +128,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
     passed = gate(lake, snapshot)
     _store_metrics(lake, snapshot, previous)
     _store_changes(lake, snapshot, previous)
+    commits = extension(lake.storage, lake.state(), snapshot.dataset, snapshot.table_version)
     full_name, count = snapshot.dataset.full_name, snapshot.num_rows
 
     def rule(state: State) -> tuple[DatasetVersion, list[Decision]]:
@@ -167,6 +169,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
             copied_from=origin,
             batch=wish.batch,
             correction=wish.correction,
+            commits_head=commits.head(state),
         )
         raised = replace(name, last_version=version.number)
         joined = joining(state, wish.milestone, name.full_name) if wish.milestone else []

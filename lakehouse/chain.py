@@ -79,7 +79,11 @@ class Proof:
     head: str
     """The chain's end, to be kept elsewhere; empty: there is no chain."""
     problem: str | None
-    """Which ledger commit does not match, and what may have happened; None: all match."""
+    """Which commit does not match, and what may have happened; None: all match."""
+    data_commits: int = 0
+    """Data commits that published versions cover."""
+    data_erased: int = 0
+    """Those of them whose message an erasure has taken."""
 
     @property
     def ok(self) -> bool:
@@ -184,15 +188,27 @@ def _derived(salt: str, position: int) -> str:
 
 
 def _words(row: dict[str, Any], salt: str) -> str:
-    return sha256(bytes.fromhex(salt) + _canonical([row["value"], row["message"]])).hexdigest()
+    return salted([row["value"], row["message"]], salt)
 
 
 def _digest(row: dict[str, Any], words: str) -> bytes:
-    return sha256(_canonical([*(row[name] for name in _FRAME), words])).digest()
+    return sha256(canonical([*(row[name] for name in _FRAME), words])).digest()
 
 
-def _canonical(parts: list[Any]) -> bytes:
+def salted(words: list[Any], salt: str) -> str:
+    """Return a digest of words, in hex, that nobody finds them from by trying.
+
+    Args:
+        salt: In hex.
+    Raises:
+        ValueError: the salt is not.
+    """
+    return sha256(bytes.fromhex(salt) + canonical(words)).hexdigest()
+
+
+def canonical(parts: list[Any]) -> bytes:
+    """Return the bytes that stand for values of JSON and times in a digest."""
     return json.dumps(parts, default=datetime.isoformat, separators=(",", ":")).encode()
 
 
-__all__ = ["ACTION", "Proof", "blanked", "chained", "check"]
+__all__ = ["ACTION", "Proof", "blanked", "canonical", "chained", "check", "salted"]

@@ -1,13 +1,13 @@
 """The log of a dataset as people read it: the commits of its Delta log, and before them those that were folded away.
 
-Folding projects each commit into the fact table `commits` before its log entry goes (`folding.record`), with the time
-that the log shows. A commit that is there twice is the same twice: two clean-ups may have recorded it.
+Folding projects each commit into the fact table `commits` before its log entry goes (`folding.record`). A commit that is
+there twice is the same twice: two clean-ups may have recorded it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 COMMITS = "commits"
 """The fact table of folded commits."""
-_COLUMNS = [f.name for f in fields(LogEntry)]
+COLUMNS = [f.name for f in fields(LogEntry)]
+"""What it tells of each commit."""
 _LOOK_BACK = 64
 """Commits read before the oldest one asked for: a commit is at least as late as those."""
 
@@ -39,14 +40,29 @@ def read_log(storage: Storage, dataset: Dataset, newest: int, limit: int | None 
         newest: Table version to begin with.
     """
     first = 0 if limit is None else newest - limit + 1
-    folded = folded_commits(storage, dataset.dataset_id, first - _LOOK_BACK, newest)
-    last = folded[-1].table_version if folded else first - _LOOK_BACK - 1
-    if limit is None:
-        versions = [v for v in list_log(storage, dataset.location).entries if last < v <= newest]
-    else:
-        versions = list(range(max(last + 1, 0), newest + 1))
-    tail = in_order(read_tail(storage, dataset.location, versions), folded[-1].created_at if folded else None)
-    return [e for e in (*folded, *tail) if e.table_version >= first][::-1]
+    start = max(first - _LOOK_BACK, 0)
+    listed = range(start, newest + 1) if limit is not None else list_log(storage, dataset.location).entries
+    found = in_order(stored_commits(storage, dataset, start, newest, [v for v in listed if v <= newest]))
+    return [e for e in found if e.table_version >= first][::-1]
+
+
+def stored_commits(
+    storage: Storage, dataset: Dataset, first: int, last: int, listed: Sequence[int] | None = None
+) -> list[LogEntry]:
+    """Return the commits from one table version to another (inclusive), oldest first, with the times of their writers.
+
+    Those that nothing tells of any more are left out.
+
+    Args:
+        listed: Versions whose log entries are worth looking for; None: all.
+    """
+    tail = read_tail(storage, dataset.location, range(first, last + 1) if listed is None else listed)
+    if len(tail) == last - first + 1:
+        return tail
+    # After the log: what a clean-up folds meanwhile was recorded before its entry went.
+    folded = folded_commits(storage, dataset.dataset_id, first, last)
+    known = {e.table_version: e for e in (*tail, *folded)}
+    return [known[v] for v in sorted(known)]
 
 
 def folded_commits(storage: Storage, dataset_id: str, first: int, last: int) -> list[LogEntry]:
@@ -56,7 +72,7 @@ def folded_commits(storage: Storage, dataset_id: str, first: int, last: int) -> 
     except NotFoundError:  # nothing was ever folded
         return []
     where = f"dataset_id = {literal(dataset_id)} and table_version between {first} and {last}"
-    rows = facts.to_arrow(_COLUMNS, where).to_pylist()
+    rows = facts.to_arrow([c for c in COLUMNS if c in facts.schema.names], where).to_pylist()
     known = {row["table_version"]: LogEntry(**row) for row in rows}
     return [known[v] for v in sorted(known)]
 
@@ -73,5 +89,5 @@ def log_tails(storage: Storage, datasets: Iterable[Dataset]) -> list[dict[str, A
         except LakeError as error:
             log.debug("a log could not be read", extra={"dataset": dataset.full_name, "error": error.kind})
             continue
-        rows += [{"dataset_id": dataset.dataset_id} | {n: getattr(e, n) for n in _COLUMNS} for e in in_order(tail)]
+        rows += [{"dataset_id": dataset.dataset_id} | {n: getattr(e, n) for n in COLUMNS} for e in in_order(tail)]
     return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -66,6 +67,7 @@ def own_commit(
         retries: How often delta-rs may rebase the commit on others; 0 makes it a compare-and-swap.
     """
     metadata: dict[str, object] = {"user": actor, "run": run, "message": message, "what": what}
+    metadata["salt"] = secrets.token_hex(16) if message else None  # see `commit_chain`
     metadata |= {"rows_added": rows_added, "rows_removed": rows_removed}
     return CommitProperties(
         custom_metadata={k: str(v) for k, v in metadata.items() if v is not None},

@@ -59,10 +59,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         {"dataset_id": _TEXT, "table_version": _INT, "split": _TEXT, "name": _TEXT, "value": pa.float64()},
         {"label": _TEXT},
     ),
-    # Commits of datasets whose log entries were folded away, as the log shows them.
+    # Commits of datasets whose log entries were folded away, as these told of them; `erased` is the digest of a message.
     "commits": _schema(
         {"dataset_id": _TEXT, "table_version": _INT, "created_at": _TIME, "operation": _TEXT},
-        {"rows_added": _INT, "rows_removed": _INT, "user": _TEXT, "message": _TEXT, "run": _TEXT, "rows_updated": _INT},
+        {"rows_added": _INT, "rows_removed": _INT, "user": _TEXT, "message": _TEXT, "run": _TEXT, "rows_updated": _INT}
+        | {"salt": _TEXT, "erased": _TEXT},
     ),
     # What verifications found of states; `problems` is a JSON object {kind: count}, null when there are none.
     "verifications": _schema(

@@ -7,20 +7,20 @@ up to it. Any Delta reader opens them as before, and refuses the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from io import BytesIO
 
 import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.commit_log import COMMITS, folded_commits
+from lakehouse.commit_log import COLUMNS, COMMITS, folded_commits
 from lakehouse.commits import reopening
 from lakehouse.decisions import Dataset
 from lakehouse.delta import open_delta, table_uri
 from lakehouse.errors import NotFoundError, translated
 from lakehouse.facts import SCHEMAS, Facts
-from lakehouse.history import LogEntry, in_order, read_tail
+from lakehouse.history import LogEntry, read_tail
 from lakehouse.logfiles import LogFiles, list_log
 from lakehouse.storage import Storage
 
@@ -35,8 +35,7 @@ def record(facts: Facts, storage: Storage, dataset: Dataset, last: int, commits:
         commits: Those that the caller has read already: of consecutive table versions that end with `last`.
     """
     known = folded_commits(storage, dataset.dataset_id, 0, last)
-    after = known[-1] if known else None
-    first = 0 if after is None else after.table_version + 1
+    first = known[-1].table_version + 1 if known else 0
     read = commits[0].table_version if commits else last + 1
     # A clean-up that died between its decision and this left some for the next one.
     fresh = [
@@ -45,10 +44,7 @@ def record(facts: Facts, storage: Storage, dataset: Dataset, last: int, commits:
     ]
     if not fresh:
         return
-    rows = [
-        {"dataset_id": dataset.dataset_id} | {f.name: getattr(c, f.name) for f in fields(c)}
-        for c in in_order(fresh, after.created_at if after else None)
-    ]
+    rows = [{"dataset_id": dataset.dataset_id} | {n: getattr(c, n) for n in COLUMNS} for c in fresh]
     txn = (f"{COMMITS}-{dataset.dataset_id}", last)
     facts.append(COMMITS, pa.Table.from_pylist(rows, schema=SCHEMAS[COMMITS]), txn)
 

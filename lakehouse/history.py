@@ -32,6 +32,10 @@ class LogEntry:
     run: str | None
     rows_updated: int | None = None
     """Rows of a merge that got other values."""
+    salt: str | None = None
+    """What the message is digested with, in hex; None without one."""
+    erased: str | None = None
+    """Digest of the message that an erasure took, in hex; None: none was."""
 
 
 def read_tail(storage: Storage, location: str, versions: Sequence[int]) -> list[LogEntry]:
@@ -49,13 +53,9 @@ def read_tail(storage: Storage, location: str, versions: Sequence[int]) -> list[
         return [e for e in pool.map(read, versions) if e is not None]
 
 
-def in_order(entries: Sequence[LogEntry], after: datetime | None = None) -> list[LogEntry]:
-    """Return commits, oldest first, with times that never go backwards: each is at least as late as the one before.
-
-    Args:
-        after: Time of the commit before the first.
-    """
-    latest = after or datetime.min.replace(tzinfo=UTC)
+def in_order(entries: Sequence[LogEntry]) -> list[LogEntry]:
+    """Return commits, oldest first, with times that never go backwards: each is at least as late as the one before."""
+    latest = datetime.min.replace(tzinfo=UTC)
     ordered = []
     for entry in entries:
         latest = max(latest, entry.created_at)
@@ -131,4 +131,5 @@ def described(version: int, info: Mapping[str, Any], stored: datetime) -> LogEnt
         message=info.get("message"),
         run=info.get("run"),
         rows_updated=number("num_target_rows_updated"),
+        salt=info.get("salt"),
     )

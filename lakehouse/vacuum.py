@@ -18,7 +18,7 @@ from lakehouse.decisions import Condemned, Dataset, Decision
 from lakehouse.delta import list_files, table_uri
 from lakehouse.errors import ConflictError, FormatError, StateError
 from lakehouse.folding import fold, foldable, record
-from lakehouse.history import LogEntry, described, in_order
+from lakehouse.history import LogEntry, described
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.lifetimes import Ended, Lifetimes
@@ -168,8 +168,8 @@ def survey(lake: Lake, state: State, dataset: Dataset, keep_for: timedelta = KEE
     oldest = datetime.now(UTC) - keep_for if keep_for else datetime.max.replace(tzinfo=UTC)
     given_up, latest = True, datetime.min.replace(tzinfo=UTC)
     for entry in read_entries(lake.storage, dataset.location, range(found.files.version + 1, found.head + 1)):
-        commit = in_order([described(entry.version, entry.info, entry.stored)], latest)[0]
-        latest = commit.created_at
+        commit = described(entry.version, entry.info, entry.stored)
+        latest = max(latest, commit.created_at)
         # A version is history since the commit after it; the first commit has none before it.
         if given_up and latest <= oldest and entry.version > last:
             found.limited_by = job

@@ -24,6 +24,7 @@ from api.cli.output import (
     when,
     words,
 )
+from api.cli.progress import progress
 
 app = commands()
 audit = commands("Show who decided, wrote and read what; prove no decision changed.")
@@ -128,21 +129,23 @@ def verify(
         str | None, typer.Option(metavar="HEX", help="A head noted earlier: it must still be part of the chain.")
     ] = None,
 ) -> None:
-    """Check the hash chain over all decisions.
+    """Check the hash chain over decisions and data commits.
 
     Note the head that is printed somewhere else: who holds the storage could write the whole chain anew, and a head that
     was noted before proves it. Exit code 6 when the chain does not match.
     """
-    found = catalog.verify_audit(open_lake(ctx), head=head)
-    call = call_of(ctx)
+    call, lake = call_of(ctx), open_lake(ctx)
+    with progress("verify") as bar:
+        found = catalog.verify_audit(lake, head=head, progress=bar)
     if call.json:
         print_json({"ok": found.ok} | asdict(found))
     else:
         covered = f"{plural(found.entries, 'decision')} in {plural(found.commits, 'commit')}"
         lines: list[tuple[str, str]] = [
             ("covered", covered + (f" since {when(found.since)}" if found.since else "")),
-            ("not covered", f"{number(found.uncovered)} of an earlier release" if found.uncovered else ""),
-            ("erased", number(found.erased) if found.erased else ""),
+            ("", f"{plural(found.data_commits, 'data commit')} up to the last published versions"),
+            ("not covered", f"{plural(found.uncovered, 'decision')} of an earlier release" if found.uncovered else ""),
+            ("erased", number(found.erased + found.data_erased) if found.erased + found.data_erased else ""),
             ("head" if found.ok else "last head", found.head),
         ]
         print_record(call, {}, lines)

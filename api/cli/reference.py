@@ -229,8 +229,8 @@ _JSON_KEYS = {
     "audit reads": "a list, newest first, of {at, actor, consumer, dataset, version, table_version, reference, opens, bytes, "
     "rows, host, process}",
     "audit fetches": "a list of {dataset, version, table_version, consumer, opens, actors, first_at, last_at, bytes}",
-    "audit verify": "ok, entries, uncovered, since, erased, commits, head, problem (null when all is well); exit code 6 when "
-    "there is one",
+    "audit verify": "ok, entries, uncovered, since, erased, commits, head, problem (null when all is well), data_commits, "
+    "data_erased; exit code 6 when there is a problem",
     "a dry run": "dry_run (true), and what would happen",
     "an error": "error {kind, message, context}; the exit code says the class",
 }

@@ -120,6 +120,9 @@ class DatasetVersion(Value):
     noticed_by: str = ""
     withdrawn: bool = False
     """Whether only that reads it which pinned it before; it stays pinned, so that this can be taken back."""
+    commits_head: str = ""
+    """Head of the chain over the table's commits up to `table_version`, in hex; empty: an earlier publication covers
+    those, or it is a version of an adopted table or of an earlier release. `lakehouse.commit_chain` computes it."""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,215 @@
+"""The hash chain over the data commits of each table: published versions carry its head, as the decisions that they are.
+
+A head is SHA-256 over the head before and the digest of one commit. A publication goes on from the newest head of its
+table, so it costs what was committed since. The heads are decisions, and so in the chain of the ledger (see `chain`).
+
+A digest covers what the log shows of a commit: version, time, operation, numbers of rows, who, run, and the message by
+a digest of its own, with a salt that the commit carries. So erasure stays possible: message and salt go together, the
+digest of the message stays. Without a salt - a commit of an earlier release - the message is not covered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
+
+from lakehouse.chain import canonical, salted
+from lakehouse.commit_log import COLUMNS, stored_commits
+from lakehouse.decisions import Dataset, DatasetVersion
+from lakehouse.history import LogEntry
+from lakehouse.progress import SILENT, Progress
+from lakehouse.readers.duck import close, connect
+from lakehouse.readers.relation import source_sql
+from lakehouse.snapshots import Snapshot
+from lakehouse.state import Index, State
+from lakehouse.storage import Storage
+
+_SEALED = Index(DatasetVersion, lambda v: (v.dataset_id,) if v.commits_head else ())
+_AT_ONCE = 1_000
+"""Commits that are held at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What a published version adds to the chain of its table."""
+
+    dataset_id: str
+    table_version: int
+    digests: dict[int, bytes] | None
+    """Digests of the commits that may be new to the chain, by table version; None: the table has no chain."""
+
+    def head(self, state: State) -> str:
+        """Return the head at the table version; empty when an earlier publication covers that, or there is no chain."""
+        newest = _newest(state, self.dataset_id)
+        head, covered = (newest.commits_head, newest.table_version) if newest else ("", -1)
+        if self.digests is None or covered >= self.table_version:
+            return ""
+        for number in range(covered + 1, self.table_version + 1):
+            head = _next(head, self.digests[number])
+        return head
+
+
+def extension(storage: Storage, state: State, dataset: Dataset, table_version: int) -> Extension:
+    """Read what the publication of a table version adds to the chain.
+
+    An adopted table has no chain: others may clean its log.
+
+    Args:
+        state: One before that of the publication.
+    """
+    digests = None
+    if dataset.guarantee == "own":
+        newest = _newest(state, dataset.dataset_id)
+        first = newest.table_version + 1 if newest else 0
+        found = _numbered(_commits(storage, dataset, first, table_version), first, table_version)
+        digests = {number: _digest(commit) for number, commit in found}
+    return Extension(dataset.dataset_id, table_version, digests)
+
+
+def blanked(commit: LogEntry) -> LogEntry:
+    """Return a commit without its message: what an erasure records in its place. The heads stay what they are."""
+    return replace(commit, message=None, salt=None, erased=_words(commit) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitProof:
+    """What a check of the chains of all tables found."""
+
+    commits: int = 0
+    """Data commits that match."""
+    erased: int = 0
+    """Those of them whose messages an erasure has taken."""
+    problem: str | None = None
+    """Which commits do not match, and what may have happened; None: all match."""
+
+    def __add__(self, other: CommitProof) -> CommitProof:
+        return CommitProof(self.commits + other.commits, self.erased + other.erased, self.problem or other.problem)
+
+
+def check_commits(storage: Storage, state: State, folded: Snapshot | None, progress: Progress = SILENT) -> CommitProof:
+    """Check the commits of every table against the heads that its published versions carry, up to the first problem.
+
+    Args:
+        state: The whole state.
+        folded: The fact table of folded commits; None: nothing was folded yet.
+    Raises:
+        StorageError, AccessDeniedError: the store failed or refused.
+    """
+    heads: dict[str, dict[int, DatasetVersion]] = {}
+    for version in state.all(DatasetVersion):
+        if version.commits_head:
+            heads.setdefault(version.dataset_id, {})[version.table_version] = version
+    progress.total(len(heads))
+    proof = CommitProof()
+    with closing(_recorded(folded)) as recorded:
+        following = next(recorded, None)
+        for dataset_id in sorted(heads):
+            while following is not None and following[0] < dataset_id:
+                following = next(recorded, None)
+            own = following[1] if following is not None and following[0] == dataset_id else iter(())
+            dataset = state.get(Dataset, dataset_id)
+            assert dataset is not None, "no decision removes a dataset"
+            proof += _checked(storage, dataset, heads[dataset_id], own)
+            if proof.problem:
+                break
+            progress.advance(1)
+    return proof
+
+
+def _checked(
+    storage: Storage, dataset: Dataset, versions: dict[int, DatasetVersion], recorded: Iterator[LogEntry]
+) -> CommitProof:
+    """Check the commits of one table.
+
+    Args:
+        versions: Its published versions that carry a head, by table version.
+        recorded: Its folded commits, oldest first.
+    """
+    head, erased, start, last = "", 0, 0, max(versions)
+    for number, commit in _numbered(_merged(storage, dataset, last, recorded), 0, last):
+        head = _next(head, _digest(commit))
+        erased += commit is not None and commit.erased is not None
+        if number not in versions:
+            continue
+        if versions[number].commits_head != head:
+            name, version = dataset.full_name, versions[number].number
+            return CommitProof(
+                start,
+                erased,
+                f"The log of {name} does not match what was published as v{version}: a commit between #{start} and "
+                f"#{number} was changed, removed or put in.",
+            )
+        start = number + 1
+    return CommitProof(start, erased)
+
+
+def _merged(storage: Storage, dataset: Dataset, last: int, recorded: Iterator[LogEntry]) -> Iterator[LogEntry]:
+    """Iterate over the commits of a table up to a version: those on record, and from its log the others."""
+    expected = 0
+    for commit in recorded:
+        if expected <= commit.table_version <= last:  # else recorded twice, or later
+            yield from _commits(storage, dataset, expected, commit.table_version - 1)
+            yield commit
+            expected = commit.table_version + 1
+    yield from _commits(storage, dataset, expected, last)
+
+
+def _recorded(folded: Snapshot | None) -> Generator[tuple[str, Iterator[LogEntry]]]:
+    """Iterate over the folded commits of all tables by dataset id, oldest first; sorted on disk where they are many."""
+    if folded is None:
+        return
+    con = connect()
+    try:
+        source = source_sql(con, folded, ["dataset_id", *COLUMNS])
+        reader = con.sql(f"from ({source}) order by dataset_id, table_version").to_arrow_reader(_AT_ONCE)
+        rows = (row for batch in reader for row in batch.to_pylist())
+        for dataset_id, own in groupby(rows, key=itemgetter("dataset_id")):
+            yield dataset_id, (LogEntry(**{name: row[name] for name in COLUMNS}) for row in own)
+    finally:
+        close(con)
+
+
+def _commits(storage: Storage, dataset: Dataset, first: int, last: int) -> Iterator[LogEntry]:
+    for start in range(first, last + 1, _AT_ONCE):
+        yield from stored_commits(storage, dataset, start, min(start + _AT_ONCE - 1, last))
+
+
+def _numbered(commits: Iterator[LogEntry], first: int, last: int) -> Iterator[tuple[int, LogEntry | None]]:
+    """Iterate over table versions with their commits; None where nothing tells of one."""
+    following = next(commits, None)
+    for number in range(first, last + 1):
+        found = following if following is not None and following.table_version == number else None
+        yield number, found
+        following = following if found is None else next(commits, None)
+
+
+def _newest(state: State, dataset_id: str) -> DatasetVersion | None:
+    return max(state.find(_SEALED, dataset_id), key=lambda v: v.table_version, default=None)
+
+
+def _next(head: str, digest: bytes) -> str:
+    return sha256(head.encode() + digest).hexdigest()
+
+
+def _digest(commit: LogEntry | None) -> bytes:
+    if commit is None:
+        return b""
+    # Without commit info, which the protocol allows, the time is that of the file, which a copy of it does not keep.
+    at = commit.created_at if commit.operation else None
+    rows = (commit.rows_added, commit.rows_removed, commit.rows_updated)
+    frame = [commit.table_version, at, commit.operation, *rows, commit.user, commit.run]
+    return sha256(canonical([*frame, commit.erased or _words(commit)])).digest()
+
+
+def _words(commit: LogEntry) -> str:
+    """Return the digest of a commit's message; empty without one."""
+    if commit.message is None:
+        return ""
+    return salted([commit.message], commit.salt) if commit.salt else "not covered"
+
+
+__all__ = ["CommitProof", "Extension", "blanked", "check_commits", "extension"]

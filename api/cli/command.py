@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 import lakehouse
 from api.cli.call import call_of
@@ -19,9 +20,20 @@ Wide = Annotated[bool, typer.Option("--wide", help="Show all columns whole, also
 Message = Annotated[str | None, typer.Option("--message", "-m", help="Why, for the log.")]
 
 
+class _Group(TyperGroup):
+    """Commands under one word."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands, each with its first sentence: whole, where Typer would cut it off."""
+        whole = 1_000
+        rows = [(name, command.get_short_help_str(whole)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 def commands(help: str | None = None) -> typer.Typer:
     """Return an empty list of commands."""
-    return typer.Typer(help=help, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+    return typer.Typer(cls=_Group, help=help, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
 
 def command(app: typer.Typer, name: str, *, example: str, python: str) -> Callable[[_F], _F]:

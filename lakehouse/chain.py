@@ -80,8 +80,8 @@ class Proof:
     """The chain's end, to be kept elsewhere; empty: there is no chain."""
     problem: str | None
     """Which commit does not match, and what may have happened; None: all match."""
-    data_commits: int = 0
-    """Data commits that published versions cover."""
+    data_commits: int | None = None
+    """Data commits that match, up to the last published versions; None: not looked at, since the decisions do not match."""
     data_erased: int = 0
     """Those of them whose message an erasure has taken."""
 
@@ -188,22 +188,11 @@ def _derived(salt: str, position: int) -> str:
 
 
 def _words(row: dict[str, Any], salt: str) -> str:
-    return salted([row["value"], row["message"]], salt)
+    return sha256(bytes.fromhex(salt) + canonical([row["value"], row["message"]])).hexdigest()
 
 
 def _digest(row: dict[str, Any], words: str) -> bytes:
     return sha256(canonical([*(row[name] for name in _FRAME), words])).digest()
-
-
-def salted(words: list[Any], salt: str) -> str:
-    """Return a digest of words, in hex, that nobody finds them from by trying.
-
-    Args:
-        salt: In hex.
-    Raises:
-        ValueError: the salt is not.
-    """
-    return sha256(bytes.fromhex(salt) + canonical(words)).hexdigest()
 
 
 def canonical(parts: list[Any]) -> bytes:
@@ -211,4 +200,4 @@ def canonical(parts: list[Any]) -> bytes:
     return json.dumps(parts, default=datetime.isoformat, separators=(",", ":")).encode()
 
 
-__all__ = ["ACTION", "Proof", "blanked", "canonical", "chained", "check", "salted"]
+__all__ = ["ACTION", "Proof", "blanked", "canonical", "chained", "check"]

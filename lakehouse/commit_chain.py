@@ -5,22 +5,25 @@ table, so it costs what was committed since. The heads are decisions, and so in 
 
 A digest covers what the log shows of a commit: version, time, operation, numbers of rows, who, run, and the message by
 a digest of its own, with a salt that the commit carries. So erasure stays possible: message and salt go together, the
-digest of the message stays. Without a salt - a commit of an earlier release - the message is not covered.
+digest of the message stays. Without a salt - a commit of another program - a message is covered by its being there.
 """
 
 from __future__ import annotations
 
+import heapq
+import logging
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
-from lakehouse.chain import canonical, salted
-from lakehouse.commit_log import COLUMNS, stored_commits
+from lakehouse.chain import canonical
+from lakehouse.commit_log import COLUMNS, as_commit, stored_commits
 from lakehouse.decisions import Dataset, DatasetVersion
-from lakehouse.history import LogEntry
+from lakehouse.history import LogEntry, read_tail
+from lakehouse.logfiles import list_log
 from lakehouse.progress import SILENT, Progress
 from lakehouse.readers.duck import close, connect
 from lakehouse.readers.relation import source_sql
@@ -28,8 +31,10 @@ from lakehouse.snapshots import Snapshot
 from lakehouse.state import Index, State
 from lakehouse.storage import Storage
 
+log = logging.getLogger(__name__)
+
 _SEALED = Index(DatasetVersion, lambda v: (v.dataset_id,) if v.commits_head else ())
-_AT_ONCE = 1_000
+_PART = 1_000
 """Commits that are held at a time."""
 
 
@@ -56,7 +61,7 @@ class Extension:
 def extension(storage: Storage, state: State, dataset: Dataset, table_version: int) -> Extension:
     """Read what the publication of a table version adds to the chain.
 
-    An adopted table has no chain: others may clean its log.
+    An adopted table has no chain: others may clean its log. A commit that nothing tells of any more adds no digest.
 
     Args:
         state: One before that of the publication.
@@ -65,14 +70,17 @@ def extension(storage: Storage, state: State, dataset: Dataset, table_version: i
     if dataset.guarantee == "own":
         newest = _newest(state, dataset.dataset_id)
         first = newest.table_version + 1 if newest else 0
-        found = _numbered(_commits(storage, dataset, first, table_version), first, table_version)
-        digests = {number: _digest(commit) for number, commit in found}
+        digests = {}
+        for number, commit in _numbered(storage, dataset, first, table_version):
+            digests[number] = b"" if commit is None else _digest(commit)
+            if commit is None:
+                log.warning("%s: nothing tells of commit #%d any more", dataset.full_name, number)
     return Extension(dataset.dataset_id, table_version, digests)
 
 
 def blanked(commit: LogEntry) -> LogEntry:
     """Return a commit without its message: what an erasure records in its place. The heads stay what they are."""
-    return replace(commit, message=None, salt=None, erased=_words(commit) or None)
+    return replace(commit, message=None, salt=None, erased=commit.erased or _words(commit) or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class CommitProof:
     """What a check of the chains of all tables found."""
 
     commits: int = 0
-    """Data commits that match."""
+    """Data commits that match, up to the last published version of each table."""
     erased: int = 0
     """Those of them whose messages an erasure has taken."""
     problem: str | None = None
@@ -129,33 +137,44 @@ def _checked(
         versions: Its published versions that carry a head, by table version.
         recorded: Its folded commits, oldest first.
     """
-    head, erased, start, last = "", 0, 0, max(versions)
-    for number, commit in _numbered(_merged(storage, dataset, last, recorded), 0, last):
-        head = _next(head, _digest(commit))
-        erased += commit is not None and commit.erased is not None
+    head, found, start = "", CommitProof(), 0
+    commits = erased = 0
+    for number, told in _told(storage, dataset, max(versions), recorded):
+        # Whoever tells of a commit must tell the same: what differs can't match.
+        head = _next(head, b"".join(sorted({_digest(commit) for commit in told})))
+        commits += bool(told)
+        erased += any(commit.erased for commit in told)
         if number not in versions:
             continue
         if versions[number].commits_head != head:
-            name, version = dataset.full_name, versions[number].number
-            return CommitProof(
-                start,
-                erased,
-                f"The log of {name} does not match what was published as v{version}: a commit between #{start} and "
-                f"#{number} was changed, removed or put in.",
+            problem = (
+                f"The log of {dataset.full_name} does not match what was published as v{versions[number].number}: a "
+                f"commit between #{start} and #{number} was changed, removed or put in."
             )
-        start = number + 1
-    return CommitProof(start, erased)
+            return replace(found, problem=problem)
+        found, start = CommitProof(commits, erased), number + 1
+    return found
 
 
-def _merged(storage: Storage, dataset: Dataset, last: int, recorded: Iterator[LogEntry]) -> Iterator[LogEntry]:
-    """Iterate over the commits of a table up to a version: those on record, and from its log the others."""
+def _told(
+    storage: Storage, dataset: Dataset, last: int, recorded: Iterator[LogEntry]
+) -> Iterator[tuple[int, list[LogEntry]]]:
+    """Iterate over table versions with all that the log and the record tell of each commit; nothing where none does."""
+    listed = [v for v in list_log(storage, dataset.location).entries if v <= last]
+    parts = (listed[at : at + _PART] for at in range(0, len(listed), _PART))
+    logged = (commit for part in parts for commit in read_tail(storage, dataset.location, part))
+    both = heapq.merge(logged, (c for c in recorded if c.table_version <= last), key=attrgetter("table_version"))
     expected = 0
-    for commit in recorded:
-        if expected <= commit.table_version <= last:  # else recorded twice, or later
-            yield from _commits(storage, dataset, expected, commit.table_version - 1)
-            yield commit
-            expected = commit.table_version + 1
-    yield from _commits(storage, dataset, expected, last)
+    for number, told in groupby(both, key=attrgetter("table_version")):
+        yield from _untold(storage, dataset, expected, number - 1)
+        yield number, list(told)
+        expected = number + 1
+    yield from _untold(storage, dataset, expected, last)
+
+
+def _untold(storage: Storage, dataset: Dataset, first: int, last: int) -> Iterator[tuple[int, list[LogEntry]]]:
+    """Look once more: a clean-up may have folded what the log had when it was listed."""
+    return ((number, [commit] if commit else []) for number, commit in _numbered(storage, dataset, first, last))
 
 
 def _recorded(folded: Snapshot | None) -> Generator[tuple[str, Iterator[LogEntry]]]:
@@ -165,26 +184,20 @@ def _recorded(folded: Snapshot | None) -> Generator[tuple[str, Iterator[LogEntry
     con = connect()
     try:
         source = source_sql(con, folded, ["dataset_id", *COLUMNS])
-        reader = con.sql(f"from ({source}) order by dataset_id, table_version").to_arrow_reader(_AT_ONCE)
+        reader = con.sql(f"from ({source}) order by dataset_id, table_version").to_arrow_reader(_PART)
         rows = (row for batch in reader for row in batch.to_pylist())
         for dataset_id, own in groupby(rows, key=itemgetter("dataset_id")):
-            yield dataset_id, (LogEntry(**{name: row[name] for name in COLUMNS}) for row in own)
+            yield dataset_id, map(as_commit, own)
     finally:
         close(con)
 
 
-def _commits(storage: Storage, dataset: Dataset, first: int, last: int) -> Iterator[LogEntry]:
-    for start in range(first, last + 1, _AT_ONCE):
-        yield from stored_commits(storage, dataset, start, min(start + _AT_ONCE - 1, last))
-
-
-def _numbered(commits: Iterator[LogEntry], first: int, last: int) -> Iterator[tuple[int, LogEntry | None]]:
-    """Iterate over table versions with their commits; None where nothing tells of one."""
-    following = next(commits, None)
-    for number in range(first, last + 1):
-        found = following if following is not None and following.table_version == number else None
-        yield number, found
-        following = following if found is None else next(commits, None)
+def _numbered(storage: Storage, dataset: Dataset, first: int, last: int) -> Iterator[tuple[int, LogEntry | None]]:
+    """Iterate over the table versions of a range with their commits; None where nothing tells of one."""
+    for start in range(first, last + 1, _PART):
+        end = min(start + _PART - 1, last)
+        found = {commit.table_version: commit for commit in stored_commits(storage, dataset, start, end)}
+        yield from ((number, found.get(number)) for number in range(start, end + 1))
 
 
 def _newest(state: State, dataset_id: str) -> DatasetVersion | None:
@@ -195,21 +208,23 @@ def _next(head: str, digest: bytes) -> str:
     return sha256(head.encode() + digest).hexdigest()
 
 
-def _digest(commit: LogEntry | None) -> bytes:
-    if commit is None:
-        return b""
-    # Without commit info, which the protocol allows, the time is that of the file, which a copy of it does not keep.
-    at = commit.created_at if commit.operation else None
+def _digest(commit: LogEntry) -> bytes:
+    # The time of a file, which stands in where a commit tells none, is another one in a copy of the lake.
+    at = None if commit.undated else commit.created_at
     rows = (commit.rows_added, commit.rows_removed, commit.rows_updated)
     frame = [commit.table_version, at, commit.operation, *rows, commit.user, commit.run]
-    return sha256(canonical([*frame, commit.erased or _words(commit)])).digest()
+    blank = commit.message is None and commit.salt is None
+    words = commit.erased if commit.erased and blank else _words(commit)
+    return sha256(canonical([*frame, words])).digest()
 
 
 def _words(commit: LogEntry) -> str:
     """Return the digest of a commit's message; empty without one."""
     if commit.message is None:
         return ""
-    return salted([commit.message], commit.salt) if commit.salt else "not covered"
+    if commit.salt is None:
+        return "not covered"
+    return sha256(canonical([commit.salt, commit.message])).hexdigest()
 
 
 __all__ = ["CommitProof", "Extension", "blanked", "check_commits", "extension"]

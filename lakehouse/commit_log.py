@@ -1,16 +1,19 @@
 """The log of a dataset as people read it: the commits of its Delta log, and before them those that were folded away.
 
 Folding projects each commit into the fact table `commits` before its log entry goes (`folding.record`). A commit that is
-there twice is the same twice: two clean-ups may have recorded it.
+there twice is the same twice: two clean-ups may have recorded it. Where the log still has it, the log tells.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+import pyarrow as pa
+
+from lakehouse.commits import reopening
 from lakehouse.decisions import Dataset, system_dataset
 from lakehouse.errors import LakeError, NotFoundError
 from lakehouse.history import LogEntry, in_order, read_tail
@@ -61,20 +64,31 @@ def stored_commits(
         return tail
     # After the log: what a clean-up folds meanwhile was recorded before its entry went.
     folded = folded_commits(storage, dataset.dataset_id, first, last)
-    known = {e.table_version: e for e in (*tail, *folded)}
+    known = {e.table_version: e for e in (*folded, *tail)}
     return [known[v] for v in sorted(known)]
 
 
 def folded_commits(storage: Storage, dataset_id: str, first: int, last: int) -> list[LogEntry]:
     """Return the commits from one table version to another (inclusive) that were folded away, oldest first."""
-    try:
-        facts = open_snapshot(storage, system_dataset(COMMITS), f"system.{COMMITS}", None, None)
-    except NotFoundError:  # nothing was ever folded
-        return []
     where = f"dataset_id = {literal(dataset_id)} and table_version between {first} and {last}"
-    rows = facts.to_arrow([c for c in COLUMNS if c in facts.schema.names], where).to_pylist()
-    known = {row["table_version"]: LogEntry(**row) for row in rows}
+
+    def read() -> pa.Table:
+        facts = open_snapshot(storage, system_dataset(COMMITS), f"system.{COMMITS}", None, None)
+        return facts.to_arrow([c for c in COLUMNS if c in facts.schema.names], where)
+
+    try:
+        known = {row["table_version"]: as_commit(row) for row in reopening(read).to_pylist()}
+    except NotFoundError as error:
+        if error.kind != "table-missing":
+            raise
+        return []  # nothing was ever folded
     return [known[v] for v in sorted(known)]
+
+
+def as_commit(row: Mapping[str, Any]) -> LogEntry:
+    """Return the commit that a row of the fact table tells of."""
+    told: dict[str, Any] = {name: row.get(name) for name in COLUMNS}
+    return LogEntry(**told | {"undated": bool(told["undated"])})
 
 
 def log_tails(storage: Storage, datasets: Iterable[Dataset]) -> list[dict[str, Any]]:
@@ -89,5 +103,5 @@ def log_tails(storage: Storage, datasets: Iterable[Dataset]) -> list[dict[str, A
         except LakeError as error:
             log.debug("a log could not be read", extra={"dataset": dataset.full_name, "error": error.kind})
             continue
-        rows += [{"dataset_id": dataset.dataset_id} | {n: getattr(e, n) for n in COLUMNS} for e in in_order(tail)]
+        rows += [{"dataset_id": dataset.dataset_id} | {n: getattr(e, n) for n in COLUMNS} for e in tail]
     return rows

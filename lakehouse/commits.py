@@ -67,7 +67,7 @@ def own_commit(
         retries: How often delta-rs may rebase the commit on others; 0 makes it a compare-and-swap.
     """
     metadata: dict[str, object] = {"user": actor, "run": run, "message": message, "what": what}
-    metadata["salt"] = secrets.token_hex(16) if message else None  # see `commit_chain`
+    metadata["salt"] = secrets.token_hex(16) if message is not None else None  # see `commit_chain`
     metadata |= {"rows_added": rows_added, "rows_removed": rows_removed}
     return CommitProperties(
         custom_metadata={k: str(v) for k, v in metadata.items() if v is not None},

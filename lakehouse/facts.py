@@ -63,7 +63,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "commits": _schema(
         {"dataset_id": _TEXT, "table_version": _INT, "created_at": _TIME, "operation": _TEXT},
         {"rows_added": _INT, "rows_removed": _INT, "user": _TEXT, "message": _TEXT, "run": _TEXT, "rows_updated": _INT}
-        | {"salt": _TEXT, "erased": _TEXT},
+        | {"salt": _TEXT, "erased": _TEXT, "undated": pa.bool_()},
     ),
     # What verifications found of states; `problems` is a JSON object {kind: count}, null when there are none.
     "verifications": _schema(

@@ -34,14 +34,11 @@ def record(facts: Facts, storage: Storage, dataset: Dataset, last: int, commits:
         last: The newest table version to record.
         commits: Those that the caller has read already: of consecutive table versions that end with `last`.
     """
-    known = folded_commits(storage, dataset.dataset_id, 0, last)
-    first = known[-1].table_version + 1 if known else 0
+    known = {c.table_version for c in folded_commits(storage, dataset.dataset_id, 0, last)}
     read = commits[0].table_version if commits else last + 1
     # A clean-up that died between its decision and this left some for the next one.
-    fresh = [
-        *read_tail(storage, dataset.location, range(first, read)),
-        *(c for c in commits if c.table_version >= first),
-    ]
+    left = [v for v in list_log(storage, dataset.location).entries if v < read and v not in known]
+    fresh = [*read_tail(storage, dataset.location, left), *(c for c in commits if c.table_version not in known)]
     if not fresh:
         return
     rows = [{"dataset_id": dataset.dataset_id} | {n: getattr(c, n) for n in COLUMNS} for c in fresh]

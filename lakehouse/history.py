@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ from deltalake import DeltaTable
 from lakehouse.errors import InternalError, NotFoundError
 from lakehouse.logfiles import AT_ONCE, fetch_entry
 from lakehouse.storage import Storage
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,11 @@ class LogEntry:
     rows_updated: int | None = None
     """Rows of a merge that got other values."""
     salt: str | None = None
-    """What the message is digested with, in hex; None without one."""
+    """What the message is digested with (see `commit_chain`); None without one."""
     erased: str | None = None
-    """Digest of the message that an erasure took, in hex; None: none was."""
+    """Digest of the message that an erasure took; None: none was."""
+    undated: bool = False
+    """Whether the commit tells no time, so that the one of its file stands in."""
 
 
 def read_tail(storage: Storage, location: str, versions: Sequence[int]) -> list[LogEntry]:
@@ -46,8 +50,12 @@ def read_tail(storage: Storage, location: str, versions: Sequence[int]) -> list[
             content, stored = fetch_entry(storage, location, version)
         except NotFoundError:  # folded
             return None
-        info: dict[str, Any] = next((a["commitInfo"] for a in _parse(content) if "commitInfo" in a), {})
-        return described(version, info, stored)
+        info: Any
+        try:
+            info = next((a["commitInfo"] for a in _parse(content) if "commitInfo" in a), {})
+        except (ValueError, TypeError):  # damaged: a commit that tells nothing
+            info = {}
+        return described(version, info if isinstance(info, dict) else {}, stored)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return [e for e in pool.map(read, versions) if e is not None]
@@ -89,8 +97,9 @@ def commit_time(storage: Storage, location: str, table: DeltaTable) -> datetime:
         infos = [a["commitInfo"] for a in _actions(storage, location, table.version()) if "commitInfo" in a]
     except NotFoundError:  # its log entry was folded into a checkpoint
         infos = []
-    if infos and "timestamp" in infos[0]:
-        return datetime.fromtimestamp(infos[0]["timestamp"] / 1000, UTC)
+    told = _time(infos[0].get("timestamp")) if infos else None
+    if told is not None:
+        return told
     # No commit info (allowed by the protocol): the newest file's time is the best that is known.
     newest = max(pa.table(table.get_add_actions()).column("modification_time").to_pylist(), default=0)
     return datetime.fromtimestamp(newest / 1000, UTC)
@@ -108,28 +117,52 @@ def _parse(entry: bytes) -> Iterator[dict[str, Any]]:
 
 
 def described(version: int, info: Mapping[str, Any], stored: datetime) -> LogEntry:
-    """Return a commit as people read it.
+    """Return a commit as people read it; what makes no sense, as if it was not there.
 
     Args:
         info: Its commit info; may be empty.
         stored: When its log entry was stored; stands in for a time that the commit info lacks.
     """
-    metrics = info.get("operationMetrics") or {}
+    metrics = info.get("operationMetrics")
+    sources = (info, metrics if isinstance(metrics, dict) else {})
+    told = _time(info.get("timestamp"))
 
     def number(*names: str) -> int | None:
-        found = (source[n] for n in names for source in (info, metrics) if source.get(n) is not None)
-        first = next(found, None)
-        return None if first is None else int(first)
+        found = (source[n] for n in names for source in sources if source.get(n) is not None)
+        return _integer(next(found, None))
+
+    def text(name: str) -> str | None:
+        found = info.get(name)
+        return None if found is None else str(found)
 
     return LogEntry(
         table_version=version,
-        created_at=datetime.fromtimestamp(info["timestamp"] / 1000, UTC) if "timestamp" in info else stored,
+        created_at=told or stored,
         operation=str(info.get("what") or info.get("operation", "")),
         rows_added=number("rows_added", "num_added_rows", "num_target_rows_inserted", "numOutputRows"),
         rows_removed=number("rows_removed", "num_deleted_rows", "num_target_rows_deleted", "numDeletedRows"),
-        user=info.get("user"),
-        message=info.get("message"),
-        run=info.get("run"),
+        user=text("user"),
+        message=text("message"),
+        run=text("run"),
         rows_updated=number("num_target_rows_updated"),
-        salt=info.get("salt"),
+        salt=text("salt"),
+        erased=text("erased"),
+        undated=told is None,
     )
+
+
+def _time(milliseconds: object) -> datetime | None:
+    """Return a time that a commit tells, None for none."""
+    try:
+        return None if milliseconds is None else _EPOCH + timedelta(milliseconds=float(str(milliseconds)))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _integer(found: object) -> int | None:
+    """Return a number that a commit tells, None for none."""
+    try:
+        number = int(str(found))
+    except ValueError:
+        return None
+    return number if -(2**63) <= number < 2**63 else None

@@ -168,6 +168,6 @@ def parse_entry(version: int, content: bytes, stored: datetime) -> Entry:
             removed.append(unquote(action["remove"]["path"]))
         elif "cdc" in action:
             changes[unquote(action["cdc"]["path"])] = int(action["cdc"].get("size") or 0)
-        elif "commitInfo" in action:
+        elif "commitInfo" in action and not info:
             info = action["commitInfo"]
     return Entry(version, info, stored, added, tuple(removed), changes)

@@ -16,15 +16,14 @@ with dataset as (
     select value ->> 'dataset_id' as dataset_id, (value ->> 'namespace') || '.' || (value ->> 'name') as full_name
     from lake.ledger_state
     where entity = 'dataset'
-), folded as (
-    -- Two clean-ups may have recorded a commit.
-    select distinct on (dataset_id, table_version) *
-    from lake.fact_commits
+), logged as (
+    from lake.log_tails
 ), written as (
-    select * from folded
+    from logged
     union all by name
-    select * from lake.log_tails t
-    anti join folded f on f.dataset_id = t.dataset_id and f.table_version = t.table_version
+    -- Two clean-ups may have recorded a commit; where the log still has it, the log tells.
+    select distinct on (dataset_id, table_version) * from lake.fact_commits f
+    anti join logged l on l.dataset_id = f.dataset_id and l.table_version = f.table_version
 ), entry as (
     select "at", actor, 'decision' as kind, action, resource, "before", "after", run, message, commit_id, seq, position
     from lake.decisions

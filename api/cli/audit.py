@@ -137,16 +137,17 @@ def verify(
     call, lake = call_of(ctx), open_lake(ctx)
     with progress("verify") as bar:
         found = catalog.verify_audit(lake, head=head, progress=bar)
+    looked = found.data_commits
     if call.json:
         print_json({"ok": found.ok} | asdict(found))
     else:
         covered = f"{plural(found.entries, 'decision')} in {plural(found.commits, 'commit')}"
         lines: list[tuple[str, str]] = [
             ("covered", covered + (f" since {when(found.since)}" if found.since else "")),
-            ("", f"{plural(found.data_commits, 'data commit')} up to the last published versions"),
+            ("", "" if looked is None else f"{plural(looked, 'data commit')} up to the last published versions"),
             ("not covered", f"{plural(found.uncovered, 'decision')} of an earlier release" if found.uncovered else ""),
             ("erased", number(found.erased + found.data_erased) if found.erased + found.data_erased else ""),
-            ("head" if found.ok else "last head", found.head),
+            ("last head" if looked is None else "head", found.head),
         ]
         print_record(call, {}, lines)
         note("All is well." if found.ok else f"Problem: {found.problem}")

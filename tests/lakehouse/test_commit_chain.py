@@ -16,7 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 
 import catalog
 from lakehouse import commit_log
-from lakehouse.commit_chain import CommitProof, _digest, blanked, check_commits
+from lakehouse.commit_chain import CommitProof, _digest, blanked, check_commits, extension
 from lakehouse.commit_log import COMMITS, folded_commits
 from lakehouse.decisions import Dataset, DatasetVersion, Decision
 from lakehouse.facts import SCHEMAS
@@ -76,12 +76,32 @@ def edit_log(lake: Lake, version: int, change: Callable[[Row], Row]) -> None:
     obstore.put(store, key, "\n".join(map(json.dumps, lines)).encode())
 
 
+def pin_and_record(lake: Lake) -> None:
+    """Clean up while every state of `t` is pinned: its commits are on record then, and its log is whole."""
+    for number in range(6):
+        lake.snapshot(f"s{number}", [f"t@#{number}"])
+    catalog.vacuum(lake, keep_for="0")
+    assert [r["table_version"] for r in record(lake) if r["dataset_id"] == own(lake).dataset_id] == list(range(6))
+
+
+def append_record(lake: Lake, *added: Row) -> None:
+    """Put rows into the record of folded commits."""
+    uri, options = lake.storage.uri(f"_system/{COMMITS}"), lake.storage.options()
+    table = pa.Table.from_pylist(list(added), schema=SCHEMAS[COMMITS])
+    write_deltalake(DeltaTable(uri, storage_options=options), table, mode="append")
+
+
+def record(lake: Lake) -> list[Row]:
+    """Return the record of folded commits, in order."""
+    table = DeltaTable(lake.storage.uri(f"_system/{COMMITS}"), storage_options=lake.storage.options())
+    return sorted(table.to_pyarrow_table().to_pylist(), key=lambda r: (r["dataset_id"], r["table_version"]))
+
+
 def edit_record(lake: Lake, change: Callable[[list[Row]], list[Row]]) -> None:
     """Put other rows in the place of the record of folded commits."""
     uri, options = lake.storage.uri(f"_system/{COMMITS}"), lake.storage.options()
-    table = DeltaTable(uri, storage_options=options)
-    kept = change(sorted(table.to_pyarrow_table().to_pylist(), key=lambda r: (r["dataset_id"], r["table_version"])))
-    write_deltalake(table, pa.Table.from_pylist(kept, schema=SCHEMAS[COMMITS]), mode="overwrite")
+    table = pa.Table.from_pylist(change(record(lake)), schema=SCHEMAS[COMMITS])
+    write_deltalake(DeltaTable(uri, storage_options=options), table, mode="overwrite")
 
 
 def test_published_versions_cover_every_commit_before_them(lake: Lake) -> None:
@@ -160,17 +180,36 @@ LOGGED: dict[str, Callable[[Row], Row]] = {
     "the message": lambda info: info | {"message": "other words"},
     "the salt": lambda info: info | {"salt": "00" * 16},
     "the message taken": lambda info: {k: v for k, v in info.items() if k not in ("message", "salt")},
+    "a time that is none": lambda info: info | {"timestamp": "noon"},
+    "a time too late": lambda info: info | {"timestamp": 1e20},
+    "rows that are none": lambda info: info | {"rows_added": "many"},
+    "a salt that is none": lambda info: info | {"salt": 7},
+    "nothing left": lambda info: {},
 }
 
 
 @pytest.mark.parametrize("what", LOGGED)
-def test_a_log_entry_that_was_changed_is_found(tmp_path: Path, what: str) -> None:
-    """Whatever the log shows of a commit is covered, and the version that does not match is named."""
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_log_entry_that_was_changed_is_found(tmp_path: Path, what: str, pinned: bool) -> None:
+    """Whatever the log shows of a commit is covered, on record too or not; the version that does not match is named."""
     lake = made(str(tmp_path / "lake"))
+    if pinned:
+        pin_and_record(lake)
     edit_log(lake, 3, LOGGED[what])
     found = proof(lake)
-    assert found.problem is not None
-    assert "The log of main.t does not match what was published as v2: a commit between #3 and #5 " in found.problem
+    assert found.commits in (3, 5)  # the other table has two
+    assert "The log of main.t does not match what was published as v2: a commit between #3 and #5 " in str(
+        found.problem
+    )
+    lake.table("t").log()
+
+
+def test_a_log_entry_that_is_no_json_any_more_is_found(tmp_path: Path) -> None:
+    """Bytes that nobody can read are a commit that does not match, not a failure."""
+    lake = made(str(tmp_path / "lake"))
+    key = f"{own(lake).location}/_delta_log/{3:020d}.json"
+    obstore.put(lake.storage.store(), key, b'{"commitInfo": {"timest')
+    assert "a commit between #3 and #5 " in str(proof(lake).problem)
 
 
 RECORDED: dict[str, Callable[[list[Row]], list[Row]]] = {
@@ -178,9 +217,13 @@ RECORDED: dict[str, Callable[[list[Row]], list[Row]]] = {
     "the time": lambda kept: [r | {"created_at": r["created_at"] + timedelta(milliseconds=1)} for r in kept],
     "a message put in": lambda kept: [r | {"message": "words"} if r["message"] is None else r for r in kept],
     "a message taken": lambda kept: [r | {"message": None} for r in kept],
-    "a message for its digest": lambda kept: [r | {"message": None, "erased": "00" * 32} for r in kept],
+    "a message for another digest": lambda kept: [r | {"message": None, "erased": "00" * 32} for r in kept],
     "a commit taken": lambda kept: [r for r in kept if r["table_version"] != 1],
-    "two exchanged": lambda kept: [r | {"table_version": {1: 2, 2: 1}.get(r["table_version"], 0)} for r in kept],
+    "two exchanged": lambda kept: [
+        r | {"table_version": {1: 2, 2: 1}.get(r["table_version"], r["table_version"])} for r in kept
+    ],
+    "one twice, with other words": lambda kept: [*kept, kept[1] | {"message": "other words"}],
+    "one before the first": lambda kept: [*kept, kept[1] | {"table_version": -1}],
 }
 
 
@@ -191,8 +234,32 @@ def test_a_record_that_was_changed_is_found(tmp_path: Path, what: str) -> None:
     catalog.expire(lake, "t", keep_last=1)
     catalog.vacuum(lake, keep_for="0")
     assert proof(lake).problem is None
+    assert [r["table_version"] for r in record(lake) if r["dataset_id"] == own(lake).dataset_id] == list(range(6))
     edit_record(lake, RECORDED[what])
     assert "does not match" in (proof(lake).problem or "")
+
+
+def test_a_commit_that_two_clean_ups_recorded(lake: Lake) -> None:
+    """The same commit twice on record is one commit."""
+    catalog.vacuum(lake, keep_for="0")
+    append_record(lake, *record(lake)[:4])
+    assert proof(lake) == CommitProof(commits=8)
+    assert [e.table_version for e in lake.table("t").log()] == [5, 4, 3, 2, 1, 0]
+
+
+def test_publications_at_the_same_time(lake: Lake) -> None:
+    """A publication whose chain another one has moved on meanwhile goes on from there; heads follow from the commits."""
+    table = lake.table("t")
+    for number in (6, 7):
+        table.append(rows((number, "x", 0.0)))
+    earlier = lake.state()
+    before = [extension(lake.storage, earlier, own(lake), version) for version in (6, 7)]
+    catalog.publish(lake, "t@#6")
+    assert before[0].head(lake.state()) == ""
+    catalog.publish(lake, "t@#7")
+    assert before[1].head(lake.state()) == ""
+    assert before[1].head(earlier) == heads(lake)[-1]
+    assert proof(lake) == CommitProof(commits=10)
 
 
 def test_tampering_is_found_on_every_store(lake: Lake) -> None:
@@ -221,8 +288,23 @@ def test_messages_can_be_erased(lake: Lake) -> None:
     edit_record(lake, erase)
     assert proof(lake) == CommitProof(commits=8, erased=1)
     assert "words about" not in str(lake.table("t").log())
-    edit_record(lake, lambda kept: [r | {"user": "mallory"} if r["erased"] else r for r in kept])
-    assert proof(lake).problem is not None
+    whole = record(lake)
+    for change in ({"user": "mallory"}, {"message": "approved by the boss"}, {"salt": told.salt}, {"erased": None}):
+        edit_record(lake, lambda _, change=change: [r | change if r["erased"] else r for r in whole])  # type: ignore[misc]
+        assert proof(lake).problem is not None
+
+
+def test_messages_can_be_erased_in_the_log(lake: Lake) -> None:
+    """The log entry of a state that stays pinned can lose its message too; log and record must say the same."""
+    [told] = [e for e in lake.table("t").log() if e.table_version == 3]
+    pin_and_record(lake)
+    gone = blanked(told)
+    edit_log(
+        lake, 3, lambda info: {k: v for k, v in info.items() if k not in ("message", "salt")} | {"erased": gone.erased}
+    )
+    assert lake.table("t").log()[2] == gone
+    assert proof(lake) == CommitProof(commits=8, erased=1)
+    assert blanked(gone) == gone
 
 
 def test_equal_messages_have_different_digests(tmp_path: Path) -> None:
@@ -255,6 +337,44 @@ def test_commits_of_other_programs(lake: Lake) -> None:
     assert proof(lake).problem is not None
 
 
+def test_commits_that_tell_little(lake: Lake) -> None:
+    """Commits without commit info, without a time, and with values of other types match in the log and on record."""
+    table = lake.table("t")
+    told: list[Row] = [{}, {"operation": "WRITE"}, {"user": 7, "salt": "pepper", "message": "", "rows_added": "2.5"}]
+    for number, info in enumerate(told):
+        table.append(rows((10 + number, "x", 0.0)), message="")
+        edit_log(lake, 6 + number, lambda _, info=info: info)  # type: ignore[misc]
+    catalog.publish(lake, "t")
+    assert proof(lake) == CommitProof(commits=11)
+    edit_log(lake, 7, lambda info: info)  # written anew: another time of the file
+    assert proof(lake) == CommitProof(commits=11)
+    edit_log(lake, 6, lambda info: {"timestamp": 0})
+    assert proof(lake).problem is not None
+    edit_log(lake, 6, lambda info: {})
+    catalog.expire(lake, "t", keep_last=1)
+    table.append(rows((20, "x", 0.0)))
+    catalog.publish(lake, "t")
+    catalog.expire(lake, "t", keep_last=1)
+    catalog.vacuum(lake, keep_for="0")
+    assert proof(lake) == CommitProof(commits=12)
+
+
+def test_a_commit_that_nothing_tells_of(lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    """A hole is said when it is published over, is no commit that matches, and may not be filled later."""
+    known = list(lake.state().all(DatasetVersion))
+    lake.ledger.decide(lambda _: (None, [Decision.put("version.publish", replace(v, commits_head="")) for v in known]))
+    catalog.expire(lake, "t", keep_last=1)
+    catalog.vacuum(lake, keep_for="0")
+    [lost] = [r for r in record(lake) if r["dataset_id"] == own(lake).dataset_id and r["table_version"] == 1]
+    edit_record(lake, lambda kept: [r for r in kept if r != lost])
+    lake.table("t").append(rows((9, "x", 0.0)))
+    catalog.publish(lake, "t")
+    assert "main.t: nothing tells of commit #1 any more" in caplog.text
+    assert proof(lake) == CommitProof(commits=6)
+    append_record(lake, lost)
+    assert proof(lake).problem is not None
+
+
 def test_adopted_tables_have_no_chain(lake: Lake, tmp_path: Path) -> None:
     """Others may clean the log of an adopted table; a copy of it is ours and has one."""
     write_deltalake(str(tmp_path / "theirs"), rows((1, "a", 1.0)))
@@ -270,8 +390,9 @@ def test_adopted_tables_have_no_chain(lake: Lake, tmp_path: Path) -> None:
 def test_what_a_head_stands_for_never_changes() -> None:
     """The digest of a commit is what earlier releases computed; another one would turn every chain into a problem."""
     at = datetime(2026, 11, 26, 12, 30, 15, 123000, UTC)
-    commit = LogEntry(7, at, "MERGE", 3, None, "ann", "my words", "run-1", rows_updated=2, salt="0f" * 16)
-    assert _digest(commit).hex() == "650402811501f243283002a72542d41f06c692218135f70423f064b41b27a35e"
+    commit = LogEntry(7, at, "MERGE", 3, 1, "ann", "my words", "run-1", rows_updated=2, salt="0f" * 16)
+    assert _digest(commit).hex() == "e1092c9674a4b661673bbff593db8516fe6c350f6b1ee2bc41457344f225fb79"
     assert _digest(blanked(commit)) == _digest(commit)
     assert _digest(replace(commit, salt=None)) != _digest(commit)
-    assert _digest(None) == b""
+    undated = replace(commit, undated=True)
+    assert _digest(undated) == _digest(replace(undated, created_at=at + timedelta(1))) != _digest(commit)

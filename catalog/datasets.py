@@ -61,10 +61,9 @@ def create_dataset(
     owner: str | None = None,
     license: str = "",
     run: str | None = None,
+    reuse_name: bool = False,
 ) -> Dataset:
     """Make an empty dataset with this schema.
-
-    A name that was deleted may be used again; its numbering of versions goes on.
 
     Args:
         name: `[namespace.]name`.
@@ -73,11 +72,13 @@ def create_dataset(
         key: Columns that identify a row; none: what the schema says.
         parent: Name of the dataset that this one is derived from.
         owner: None means the actor.
+        reuse_name: Take the name of a deleted dataset, which is kept for it otherwise. Versions are numbered on, and
+            those of the deleted one stay readable.
     Raises:
         InvalidInputError: a name that does not parse (reference-invalid) or is kept (name-reserved); unsupported-type,
             duplicate-column, schema-case-conflict, schema-invalid, type-unknown; a key column that the schema lacks or
             that comes twice (key-invalid).
-        StateError: the name is taken (dataset-exists).
+        StateError: the name is taken (dataset-exists), or kept for a deleted dataset (name-kept).
         NotFoundError: no such parent.
     """
     spec = read_schema(schema)
@@ -91,8 +92,9 @@ def create_dataset(
         description=description,
         owner=owner,
         license=license,
+        reuse_name=reuse_name,
     )
-    return register_dataset(lake, dataset, spec, "dataset.create", run)
+    return register_dataset(lake, dataset, spec, "dataset.create", run, reuse_name=reuse_name)
 
 
 def prepare_dataset(
@@ -106,6 +108,7 @@ def prepare_dataset(
     description: str,
     owner: str | None,
     license: str,
+    reuse_name: bool = False,
 ) -> Dataset:
     """Make the table of a new dataset, which nobody sees before `register_dataset`.
 
@@ -117,7 +120,7 @@ def prepare_dataset(
     lake.check("dataset.create", f"{namespace}.{short}")
     key = tuple(key) or spec.key or ()
     check_key(key, spec.arrow.names, name)
-    _refuse_taken(state, f"{namespace}.{short}")
+    _refuse_taken(state, f"{namespace}.{short}", reuse=reuse_name)
     dataset_id = new_id()
     location = f"{namespace}/{short}-{dataset_id[:8]}/g1"
     return Dataset(
@@ -145,6 +148,7 @@ def adopt_dataset(
     description: str = "",
     owner: str | None = None,
     license: str = "",
+    reuse_name: bool = False,
 ) -> Dataset:
     """Register an existing Delta table in place, written by any engine; nothing is copied or changed.
 
@@ -152,11 +156,12 @@ def adopt_dataset(
 
     Args:
         location: Folder or URI of the Delta table.
+        reuse_name: As in `create_dataset`.
     Raises:
         NotFoundError: no Delta table there (table-missing).
         FormatError: it needs a feature that can't be read here (feature-unsupported).
-        StateError: the name is taken (dataset-exists), or the location is a dataset already (location-taken): one that
-            is there, or a deleted one whose table we made, which `undrop_dataset` brings back.
+        StateError: the name is taken (dataset-exists) or kept (name-kept), or the location is a dataset already
+            (location-taken): one that is there, or a deleted one whose table we made, which `undrop_dataset` brings back.
         InvalidInputError: reference-invalid, name-reserved, key-invalid.
     """
     namespace, short = _checked_name(lake.state(), name)
@@ -176,7 +181,7 @@ def adopt_dataset(
         license=license,
         created_at=datetime.now(UTC),
     )
-    return register_dataset(lake, dataset, SchemaSpec(columns_of(schema)), "dataset.adopt", None)
+    return register_dataset(lake, dataset, SchemaSpec(columns_of(schema)), "dataset.adopt", None, reuse_name=reuse_name)
 
 
 def list_datasets(lake: Lake, *, namespace: str | None = None, deleted: bool = False) -> list[DatasetInfo]:
@@ -225,22 +230,31 @@ def delete_dataset(lake: Lake, name: str, *, message: str | None = None) -> Data
     return gone
 
 
-def undrop_dataset(lake: Lake, name: str) -> Dataset:
-    """Bring back the dataset of that name that was deleted last.
+def undrop_dataset(lake: Lake, name: str, *, dataset_id: str | None = None) -> Dataset:
+    """Bring back a deleted dataset under its name.
 
+    Args:
+        dataset_id: Which, if several of that name were deleted; None: the one that was deleted last.
     Raises:
-        NotFoundError: no deleted dataset had that name (dataset-not-found).
+        NotFoundError: no deleted dataset has that name, or that id (dataset-not-found).
         StateError: the name is in use again (dataset-exists), or the location is (location-taken).
     """
 
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         known = known_name(state, _full(name))
         full = known.full_name if known else _full(name)
-        _refuse_taken(state, full)
-        gone = [d for d in state.all(Dataset) if d.full_name.casefold() == full.casefold() and d.deleted_at is not None]
+        named = (d for d in state.all(Dataset) if d.full_name.casefold() == full.casefold() and d.copy_of is None)
+        gone = [d for d in named if d.deleted_at is not None and dataset_id in (None, d.dataset_id)]
+        gone.sort(key=lambda d: d.deleted_at or d.created_at)
+        _refuse_taken(state, full, reuse=True, deleted=gone)
         if not gone:
-            raise NotFoundError("dataset-not-found", f"No deleted dataset has the name {full!r}.", dataset=full)
-        dataset = replace(max(gone, key=lambda d: d.deleted_at or d.created_at), deleted_at=None)
+            which = f"the name {full!r}" + (f" and the id {dataset_id!r}" if dataset_id else "")
+            raise NotFoundError(
+                "dataset-not-found",
+                f"No deleted dataset has {which}. List them with: lakehouse dataset list --deleted",
+                dataset=full,
+            )
+        dataset = replace(gone[-1], deleted_at=None)
         _refuse_location(lake, state, dataset)
         back = replace(find_name(state, full), dataset_id=dataset.dataset_id)
         return dataset, [Decision.put("dataset.undrop", dataset), Decision.put("dataset.undrop", back)]
@@ -250,17 +264,19 @@ def undrop_dataset(lake: Lake, name: str) -> Dataset:
     return found
 
 
-def register_dataset(lake: Lake, dataset: Dataset, schema: SchemaSpec, action: str, run: str | None) -> Dataset:
+def register_dataset(
+    lake: Lake, dataset: Dataset, schema: SchemaSpec, action: str, run: str | None, *, reuse_name: bool = False
+) -> Dataset:
     """Give a table its name and its first schema version, in one commit.
 
     Raises:
-        StateError: the name is taken (dataset-exists), or the location is (location-taken).
+        StateError: the name is taken (dataset-exists) or kept (name-kept), or the location is taken (location-taken).
     """
 
     def rule(state: State) -> tuple[Dataset, list[Decision]]:
         # Spelt again: somebody may have made the namespace meanwhile, and its name is where the bytes of assets lie.
         made = replace(dataset, namespace=_known_spelling(state, dataset.namespace))
-        _refuse_taken(state, made.full_name)
+        _refuse_taken(state, made.full_name, reuse=reuse_name)
         _refuse_location(lake, state, made)
         known = state.get(Name, made.full_name.casefold())
         name = Name(
@@ -304,7 +320,12 @@ def _full(name: str) -> str:
     return ".".join(parse_name(name))
 
 
-def _refuse_taken(state: State, full_name: str) -> None:
+def _refuse_taken(state: State, full_name: str, *, reuse: bool = False, deleted: Sequence[Dataset] = ()) -> None:
+    """Refuse a name that a dataset has, had before it was renamed, or, unless it is reused, had before it was deleted.
+
+    Args:
+        deleted: Datasets that wait for the name.
+    """
     known = state.get(Name, full_name.casefold())
     if known is not None and known.alias_of is not None:
         raise StateError(
@@ -314,9 +335,21 @@ def _refuse_taken(state: State, full_name: str) -> None:
             dataset=known.alias_of,
         )
     if known is not None and known.dataset_id is not None:
+        choice = "Choose another name."
+        if deleted:
+            choice = (
+                f"Delete that one first, and bring this one back with: lakehouse dataset undrop {known.full_name} "
+                f"--id {deleted[-1].dataset_id}"
+            )
         raise StateError(
-            "dataset-exists",
-            f"A dataset {known.full_name} exists already. Choose another name.",
+            "dataset-exists", f"A dataset {known.full_name} exists already. {choice}", dataset=known.full_name
+        )
+    if known is not None and known.series and not reuse:
+        raise StateError(
+            "name-kept",
+            f"The name {known.full_name} is kept for a deleted dataset. Bring that back with: lakehouse dataset undrop "
+            f"{known.full_name}; or give its name to a new one, whose versions are numbered on: lakehouse dataset create "
+            f"{known.full_name} --reuse-name",
             dataset=known.full_name,
         )
 

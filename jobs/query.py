@@ -102,6 +102,7 @@ def create_from_query(
     description: str = "",
     owner: str | None = None,
     license: str | None = None,
+    reuse_name: bool = False,
 ) -> QueryReport:
     """Make a dataset of the rows that a query over published states gives: a subset, an aggregate, a join.
 
@@ -115,12 +116,13 @@ def create_from_query(
             result has its columns.
         description, owner: Of the new dataset; None is the actor.
         license: None: that of the dataset that is read, if it is one.
+        reuse_name: As in `catalog.create_dataset`.
     Raises:
         InvalidInputError: as `pin_query`; a key that the result lacks (key-invalid), that is null (key-null) or not unique
             (key-not-unique); assets in another namespace, whose bytes are not shared (query-namespace); as
             `create_dataset`.
         NotFoundError, StateError: as `pin_query`.
-        StateError: the name is taken (dataset-exists).
+        StateError: the name is taken (dataset-exists) or kept (name-kept).
         AccessDeniedError: the actor may not (access-denied).
         StorageError: the store failed.
     """
@@ -143,9 +145,12 @@ def create_from_query(
             description=description,
             owner=owner,
             license=(only.license if only else "") if license is None else license,
+            reuse_name=reuse_name,
         )
         commit = Table(lake.storage, dataset, lake.actor).append(pinned.rows(chosen), run=run.run)
-        made = register_dataset(lake, replace(dataset, query_run=run.run), spec, "dataset.query", run.run)
+        made = register_dataset(
+            lake, replace(dataset, query_run=run.run), spec, "dataset.query", run.run, reuse_name=reuse_name
+        )
         run.counts = {"rows": commit.rows_added}
         run.output(made, commit.table_version)
     added = commit.rows_added

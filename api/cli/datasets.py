@@ -128,6 +128,9 @@ def create(
     description: Annotated[str, typer.Option(help="What it is.")] = "",
     owner: Annotated[str | None, typer.Option(help="Who answers for it; else you.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the data, such as CC-BY-4.0.")] = None,
+    reuse_name: Annotated[
+        bool, typer.Option("--reuse-name", help="Take a deleted dataset's name; versions are numbered on.")
+    ] = False,
 ) -> None:
     """Make an empty dataset, one of the rows of a query, or take an existing Delta table in place.
 
@@ -143,6 +146,7 @@ def create(
         )
     lake = open_lake(ctx)
     described: dict[str, Any] = {"description": description, "owner": owner, "license": license or ""}
+    described["reuse_name"] = reuse_name
     if query is not None:
         chosen = None if key is None else listed(key)
         queries.create(call_of(ctx), lake, name, query, chosen, described | {"license": license})
@@ -219,6 +223,7 @@ def list_(
         Column("owner"),
         Column("deleted_at" if deleted else "created_at", "deleted" if deleted else "created", when),
         Column("description"),
+        *([Column("dataset_id", "id")] if deleted else []),
     ]
     empty = (
         "No dataset was deleted." if deleted else "No datasets yet. Make one with: lakehouse ingest, or dataset create"
@@ -265,12 +270,22 @@ def delete(
 
 
 @command(
-    dataset, "undrop", example="dataset undrop vision.photos", python='catalog.undrop_dataset(lake, "vision.photos")'
+    dataset,
+    "undrop",
+    example="dataset undrop vision.photos",
+    python='catalog.undrop_dataset(lake, "vision.photos", dataset_id=None)',
 )
-def undrop(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Bring back the dataset of that name that was deleted last."""
+def undrop(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    dataset_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Which of several, as `list --deleted` shows; else the last."),
+    ] = None,
+) -> None:
+    """Bring back a deleted dataset under its name."""
     lake = open_lake(ctx)
-    back = catalog.undrop_dataset(lake, name)
+    back = catalog.undrop_dataset(lake, name, dataset_id=dataset_id)
     _print_dataset(ctx, lake, catalog.show_dataset(lake, back.full_name))
 
 

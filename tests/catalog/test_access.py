@@ -157,7 +157,7 @@ def test_grants_follow_the_dataset(lake: Lake) -> None:
     ada.table("vision.pictures").append(rows((3, "c", 0.5)))
     assert [g.scope for g in catalog.list_grants(ada)] == ["vision.pictures"]
     catalog.delete_dataset(lake, "vision.pictures")
-    make_table(lake, "vision.pictures", SCHEMA, key=["id"])
+    make_table(lake, "vision.pictures", SCHEMA, key=["id"], reuse_name=True)
     ada.table("vision.pictures").append(rows((4, "d", 0.5)))
     assert read(ada, "vision.pictures") == [(4, "d", 0.5)]
     assert kind_of(lambda: ada.read("vision.other")) == "dataset-not-found"

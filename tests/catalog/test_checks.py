@@ -161,7 +161,7 @@ def test_foreign_keys_of_another_type_are_a_finding(lake: Lake) -> None:
     lake.table("p").append(pa.table({"more": ["1"], "id": ["2"], "n": pa.array([2], pa.int32())}), evolve=True)
     assert [r.ok for r in catalog.run_checks(lake, "c")] == [True]
     catalog.delete_dataset(lake, "p")
-    make_table(lake, "p", pa.schema([("n", pa.string())]))
+    make_table(lake, "p", pa.schema([("n", pa.string())]), reuse_name=True)
     assert [(r.ok, r.failures, "'n' is string" in str(r.finding)) for r in catalog.run_checks(lake, "c")] == [
         (False, 0, True)
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 import catalog
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StateError
 from lakehouse.lake import Lake, connect
 from lakehouse.tables import Table
-from tests.support.lakes import make_lake
+from tests.support.lakes import make_lake, make_table
 
 SCHEMA = pa.schema([("id", pa.int64()), ("label", pa.string())])
 
@@ -150,7 +152,7 @@ def test_numbering_goes_on(photos: Table, lake: Lake) -> None:
     catalog.publish(lake, "photos")
     catalog.set_tag(lake, "photos@v1", "prod")
     catalog.delete_dataset(lake, "photos")
-    catalog.create_dataset(lake, "Photos", SCHEMA)
+    catalog.create_dataset(lake, "Photos", SCHEMA, reuse_name=True)
     assert lake.read("photos").num_rows == 0
     assert catalog.publish(lake, "photos").number == 2
     assert lake.read("photos@v1").num_rows == lake.read("photos@prod").num_rows == 2
@@ -161,6 +163,42 @@ def test_numbering_goes_on(photos: Table, lake: Lake) -> None:
     with pytest.raises(StateError) as caught:
         catalog.undrop_dataset(lake, "photos")
     assert caught.value.kind == "dataset-exists"
+
+
+def test_a_deleted_name_is_kept(photos: Table, lake: Lake, tmp_path: Path) -> None:
+    """Nothing takes the name of a deleted dataset by accident; each way says how to bring it back or to reuse the name."""
+    catalog.publish(lake, "photos")
+    catalog.delete_dataset(lake, "photos")
+    make_table(lake, "other", SCHEMA)
+    catalog.publish(lake, "other")
+    write_deltalake(str(tmp_path / "theirs"), pa.table({"id": [1]}))
+    for way in (
+        lambda: catalog.create_dataset(lake, "Photos", SCHEMA),
+        lambda: catalog.adopt_dataset(lake, "photos", str(tmp_path / "theirs")),
+        lambda: catalog.fork_dataset(lake, "other@v1", "photos"),
+    ):
+        with pytest.raises(StateError, match=r"undrop main.photos.*--reuse-name") as caught:
+            way()
+        assert caught.value.kind == "name-kept"
+    assert catalog.undrop_dataset(lake, "photos").name == "photos"
+
+
+def test_every_deleted_dataset_comes_back(photos: Table, lake: Lake) -> None:
+    """Of several that were deleted under one name, each can be chosen; the name has one at a time."""
+    photos.append(pa.table({"id": [3], "label": ["emu"]}))
+    catalog.delete_dataset(lake, "photos")
+    second = catalog.create_dataset(lake, "photos", SCHEMA, reuse_name=True)
+    with pytest.raises(StateError, match=f"--id {photos.dataset.dataset_id}"):
+        catalog.undrop_dataset(lake, "photos")
+    catalog.delete_dataset(lake, "photos")
+    assert catalog.undrop_dataset(lake, "photos", dataset_id=photos.dataset.dataset_id).deleted_at is None
+    assert lake.read("photos").num_rows == 3
+    catalog.rename_dataset(lake, "photos", "pictures")
+    catalog.delete_dataset(lake, "pictures")
+    assert catalog.undrop_dataset(lake, "pictures", dataset_id=second.dataset_id).full_name == "main.pictures"
+    assert lake.read("pictures").num_rows == 0
+    with pytest.raises(NotFoundError, match="--deleted"):
+        catalog.undrop_dataset(lake, "other", dataset_id="nonsense")
 
 
 def test_undrop_what_never_was(lake: Lake) -> None:

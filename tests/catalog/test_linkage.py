@@ -99,7 +99,7 @@ def test_a_key_of_another_type(lake: Lake) -> None:
 def remake(lake: Lake, name: str, column: str) -> None:
     """Make a dataset anew with one column of integers; its numbering goes on."""
     catalog.delete_dataset(lake, name)
-    make_table(lake, name, pa.schema([(column, pa.int64())])).append(pa.table({column: [1, 2]}))
+    make_table(lake, name, pa.schema([(column, pa.int64())]), reuse_name=True).append(pa.table({column: [1, 2]}))
 
 
 def test_a_lost_column(lake: Lake) -> None:

@@ -46,7 +46,7 @@ def test_metadata_belongs_to_the_dataset(photos: Table, lake: Lake) -> None:
     catalog.undrop_dataset(lake, "photos")
     assert [m.value for m in catalog.list_metadata(lake, "photos")] == ["1"]
     catalog.delete_dataset(lake, "photos")
-    make_table(lake, "photos", SCHEMA)
+    make_table(lake, "photos", SCHEMA, reuse_name=True)
     assert catalog.list_metadata(lake, "photos") == []
 
 

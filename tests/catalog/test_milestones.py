@@ -127,7 +127,7 @@ def test_deleted_member_stays_readable(photos: Table, lake: Lake) -> None:
     catalog.publish_milestone(lake, "m")
     catalog.delete_dataset(lake, "photos")
     assert lake.read("photos@m/v1").num_rows == 2
-    make_table(lake, "photos", SCHEMA)
+    make_table(lake, "photos", SCHEMA, reuse_name=True)
     assert lake.read("photos@m/v1").num_rows == 2
     assert lake.read("photos").num_rows == 0
 

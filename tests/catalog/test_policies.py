@@ -84,7 +84,7 @@ def test_a_policy_goes_with_the_name(lake: Lake) -> None:
     assert [r.scope for r in catalog.list_retention(lake)] == ["main.b"]
     assert expired(lake, "a") == ["main.b@v1", "main.b@v2"]
     catalog.delete_dataset(lake, "b")
-    make_table(lake, "b", SCHEMA)
+    make_table(lake, "b", SCHEMA, reuse_name=True)
     catalog.publish(lake, "b")
     assert expired(lake) == ["main.b@v1", "main.b@v2", "main.b@v3"]
     catalog.remove_retention(lake, "a")

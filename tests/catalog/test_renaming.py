@@ -207,7 +207,7 @@ def test_earlier_datasets_of_the_name(photos: Table, lake: Lake) -> None:
     """The numbering moves as a whole: versions of a dataset that was deleted before are read under the new name."""
     catalog.publish(lake, "photos")
     catalog.delete_dataset(lake, "photos")
-    make_table(lake, "photos", SCHEMA)
+    make_table(lake, "photos", SCHEMA, reuse_name=True)
     catalog.rename_dataset(lake, "photos", "images")
     assert catalog.publish(lake, "images").number == 2
     assert [lake.read(f"images@v{n}").num_rows for n in (1, 2)] == [2, 0]

@@ -150,7 +150,7 @@ def test_only_what_nothing_else_needs_is_freed(photos: Table, lake: Lake) -> Non
 def test_a_name_that_was_used_again(six: Table, lake: Lake) -> None:
     """Versions of a dropped dataset expire under the name that they have, and its own files are counted."""
     catalog.delete_dataset(lake, "photos")
-    make_table(lake, "photos", SCHEMA).append(pa.table({"id": [7], "label": ["x"]}))
+    make_table(lake, "photos", SCHEMA, reuse_name=True).append(pa.table({"id": [7], "label": ["x"]}))
     catalog.publish(lake, "photos")
     found = catalog.expire(lake, "photos", keep_last=2, dry_run=True)
     assert (numbers(found), found.files) == ([1, 2, 3, 4, 5], 5)
@@ -170,7 +170,7 @@ def test_publishing_goes_on(six: Table, lake: Lake) -> None:
 def test_the_newest_version_of_a_dropped_dataset_may_be_gone(six: Table, lake: Lake) -> None:
     """A dataset that came back, and whose own versions all expired, is published anew."""
     catalog.delete_dataset(lake, "photos")
-    catalog.create_dataset(lake, "photos", SCHEMA)
+    catalog.create_dataset(lake, "photos", SCHEMA, reuse_name=True)
     catalog.publish(lake, "photos")
     catalog.expire(lake, "photos", keep_last=1)
     catalog.delete_dataset(lake, "photos")
@@ -279,7 +279,7 @@ def test_a_hold_outlives_the_name(photos: Table, lake: Lake) -> None:
     """A hold stays on a dataset that was dropped, beside one on the next of that name, and ends after that."""
     catalog.set_hold(lake, "photos", "first")
     catalog.delete_dataset(lake, "photos")
-    make_table(lake, "photos", SCHEMA)
+    make_table(lake, "photos", SCHEMA, reuse_name=True)
     assert catalog.show_dataset(lake, "photos").hold is None
     catalog.set_hold(lake, "photos", "second")
     assert [h.reason for h in catalog.list_holds(lake)] == ["first", "second"]

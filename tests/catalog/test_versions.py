@@ -127,7 +127,7 @@ def test_deleted_while_published(photos: Table, lake: Lake, monkeypatch: pytest.
     def late(*args: object, **kwargs: object) -> object:
         other = connect(lake.root)
         catalog.delete_dataset(other, "photos")
-        catalog.create_dataset(other, "photos", photos.schema())
+        catalog.create_dataset(other, "photos", photos.schema(), reuse_name=True)
         return decide(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lake.ledger, "decide", late)

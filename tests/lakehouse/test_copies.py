@@ -249,7 +249,7 @@ def test_shows_nowhere(lake: Lake, folder: Path) -> None:
     catalog.delete_dataset(lake, "theirs")
     assert catalog.list_datasets(lake) == []
     assert lake.read("theirs@v1").num_rows == 4
-    adopt(lake, folder)
+    adopt(lake, folder, reuse_name=True)
     assert catalog.publish(lake, "theirs", copy=True).number == 2
     assert len(copies(lake)) == 2
     assert [i.dataset.guarantee for i in catalog.list_datasets(lake)] == ["external"]

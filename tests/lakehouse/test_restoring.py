@@ -172,7 +172,7 @@ def test_an_earlier_dataset_of_that_name(root_uri: str) -> None:
     """On every backend the rows of a dropped dataset's version are copied into the one that has its name now."""
     lake = fill(make_lake(root_uri))
     catalog.delete_dataset(lake, "t")
-    make_table(lake, "t", SCHEMA, key=["id"]).append(rows(C))
+    make_table(lake, "t", SCHEMA, key=["id"], reuse_name=True).append(rows(C))
     assert plan_restore(lake, "t", "@v1").copies
     commit = restore(lake, "t", "@v1")
     assert (commit.table_version, commit.rows_added, commit.rows_removed) == (2, 2, 1)
@@ -183,7 +183,7 @@ def test_an_earlier_dataset_of_that_name(root_uri: str) -> None:
 def test_an_earlier_dataset_with_other_columns(lake: Lake) -> None:
     """Rows are not copied into other columns than they had."""
     catalog.delete_dataset(lake, "t")
-    make_table(lake, "t", pa.schema([("id", pa.int64())]))
+    make_table(lake, "t", pa.schema([("id", pa.int64())]), reuse_name=True)
     with pytest.raises(StateError) as caught:
         restore(lake, "t", "@v1")
     assert caught.value.kind == "schema-differs"

@@ -51,7 +51,10 @@ class Writing(Checks, RuleBasedStateMachine):
         catalog.define_milestone(self.lake, "m", NAMES, policy="manual")
 
     def _create(self, name: str) -> Line:
-        dataset = catalog.create_dataset(self.lake, name, arrow(FIRST, []).schema, key=["id"])
+        schema, used = arrow(FIRST, []).schema, any(line.dataset.name == name for line in self.model.lines)
+        if used:
+            refused("name-kept", lambda: catalog.create_dataset(self.lake, name, schema))
+        dataset = catalog.create_dataset(self.lake, name, schema, key=["id"], reuse_name=used)
         line = Line(dataset, [Content(FIRST, ())], [])
         line.log = self.read_log(line)
         self.model.lines.append(line)

@@ -23,9 +23,9 @@ def make_lake(uri: str, actor: str = "tester") -> Lake:
     return lake
 
 
-def make_table(lake: Lake, name: str, schema: pa.Schema, key: Sequence[str] = ()) -> Table:
+def make_table(lake: Lake, name: str, schema: pa.Schema, key: Sequence[str] = (), *, reuse_name: bool = False) -> Table:
     """Create a dataset and return its table."""
-    catalog.create_dataset(lake, name, schema, key=key)
+    catalog.create_dataset(lake, name, schema, key=key, reuse_name=reuse_name)
     return lake.table(name)
 
 

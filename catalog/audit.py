@@ -133,7 +133,8 @@ def audit_reads(lake: Lake, reference: str | None = None, *, limit: int | None =
     """Return who opened which state, newest first; see the view `reads`.
 
     Args:
-        reference: Only this state, `photos@v3`; or all states of a dataset, `photos`; None: of all datasets.
+        reference: Only what was read as this version, `photos@v3`, or of this state, `photos@#57`; or all states of a
+            dataset, `photos`; None: of all datasets.
         limit: At most so many.
     Raises:
         NotFoundError: the dataset or the state does not exist (dataset-not-found, version-not-found, ...).
@@ -239,15 +240,18 @@ def _of_state(lake: Lake, reference: str) -> list[str]:
     name = find_name(state, ref.name)
     if isinstance(ref.selector, Head):
         return [f"dataset_id in ({', '.join(literal(d.dataset_id) for d in _named(state, name.key))})"]
+    if isinstance(ref.selector, TableVersion):
+        dataset_id, number = find_dataset(state, ref.name).dataset_id, ref.selector.number
+        return [f"dataset_id = {literal(dataset_id)}", f"table_version = {number:d}"]
     version = state.get(DatasetVersion, f"{name.series}/{ref.selector}") if isinstance(ref.selector, Version) else None
-    if version is not None:
-        dataset_id, table_version = version.dataset_id, version.table_version
-    elif isinstance(ref.selector, TableVersion):
-        dataset_id, table_version = find_dataset(state, ref.name).dataset_id, ref.selector.number
-    else:
+    if version is None:
         opened = lake.peek(ref)
-        dataset_id, table_version = opened.dataset.dataset_id, opened.table_version
-    return [f"dataset_id = {literal(dataset_id)}", f"table_version = {table_version:d}"]
+        version, dataset_id, number = opened.version, opened.dataset.dataset_id, opened.table_version
+    else:
+        dataset_id, number = version.dataset_id, version.table_version
+    chosen = [f"dataset_id = {literal(dataset_id)}", f"table_version = {number:d}"]
+    # One state may be several versions: only what was read as this one.
+    return chosen if version is None else [*chosen, f"version = {version.number:d}"]
 
 
 def _queried(lake: Lake, shape: type[_E], select: str, wanted: Sequence[str], limit: int | None) -> list[_E]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from catalog.access import find_principal
 from lakehouse.decisions import Decision, Token
-from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.errors import AccessDeniedError, InvalidInputError, NotFoundError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.spans import parse_span
@@ -32,6 +32,8 @@ def create_token(
 ) -> NewToken:
     """Make a token that proves who acts; people make their own, admins of the lakehouse make anybody's.
 
+    Who acts by a token himself can't make one of his own that outlives it: one that leaked ends when it says.
+
     Args:
         principal: Whom it stands for; None means the actor.
         expires: Span from now: `90d`, `12h`, 4w.
@@ -39,17 +41,26 @@ def create_token(
     Raises:
         NotFoundError: principal-not-found.
         InvalidInputError: no span of time, or one of nothing (span-invalid).
-        AccessDeniedError: access-denied.
+        AccessDeniedError: access-denied; it would outlive the token that the actor acts by (token-outlives).
     """
     now, span = datetime.now(UTC), parse_span(expires, "expires")
     if not span:
         raise InvalidInputError("span-invalid", "A token that expires at once is of no use. Give a span such as 90d.")
+    if find_principal(lake.state(), principal or lake.actor).kind == "service":
+        lake.check("token.create")  # its own ones, too
     token_id, text, digest = new_token()
 
     def rule(state: State) -> tuple[Token, list[Decision]]:
+        found = find_principal(state, principal or lake.actor)
+        if found.key == lake.actor.casefold() and lake.until is not None and now + span > lake.until:
+            raise AccessDeniedError(
+                "token-outlives",
+                f"You act by a token that expires at {lake.until:%Y-%m-%d %H:%M} UTC, and can't make one that outlives it. "
+                "Give a shorter --expires, or make it without $LAKEHOUSE_TOKEN.",
+            )
         value = Token(
             token_id=token_id,
-            principal=find_principal(state, principal or lake.actor).name,
+            principal=found.name,
             digest=digest,
             description=description,
             created_at=now,

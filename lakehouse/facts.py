@@ -110,7 +110,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "reads": _schema(
         {"at": _TIME, "dataset_id": _TEXT, "table_version": _INT, "reference": _TEXT, "opens": _INT, "bytes": _INT}
         | {"actor": _TEXT, "consumer": _TEXT, "host": _TEXT, "process": _INT, "spool": _TEXT},
-        {"rows": _INT},
+        {"rows": _INT, "version": _INT},
     ),
 }
 

@@ -77,7 +77,7 @@ def connect(root: str | os.PathLike[str] | None = None, *, actor: str | None = N
     if token is None and actor is None:
         token = os.environ.get("LAKEHOUSE_TOKEN") or None
     if token is not None:
-        return Lake(storage, holder(state, token))
+        return Lake(storage, *holder(state, token))
     if actor is None and "LAKEHOUSE_ACTOR" in os.environ and access.is_controlled(state):
         raise AccessDeniedError(
             "actor-unproven",
@@ -120,13 +120,14 @@ class Lake:
     Args:
         storage: The root.
         actor: Who acts: what he may not read is not there, where access is controlled.
+        until: When the token expires that proves it; None: something else does.
     """
 
-    def __init__(self, storage: Storage, actor: str) -> None:
+    def __init__(self, storage: Storage, actor: str, until: datetime | None = None) -> None:
         if not actor:
             raise InvalidInputError("actor-missing", "The name of the actor is empty. Say who acts, or leave it out.")
         self.storage = storage
-        self.actor = actor
+        self.actor, self.until = actor, until
         self.ledger = Ledger(storage, actor)
         self.facts = Facts(storage, actor)
         self.reads = Reads(storage, actor)

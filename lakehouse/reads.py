@@ -150,6 +150,7 @@ def _told(opening: _Opening) -> dict[str, str | int | None]:
         "at": opening.at.isoformat(),
         "dataset_id": snapshot.dataset.dataset_id,
         "table_version": snapshot.table_version,
+        "version": snapshot.version.number if snapshot.version else None,
         "reference": snapshot.reference,
         "opens": opening.opens,
         "bytes": snapshot.file_list.bytes,

@@ -21,8 +21,8 @@ def new_token() -> tuple[str, str, str]:
     return token_id, f"lh_{token_id}_{secret}", _digest(secret)
 
 
-def holder(state: State, text: str) -> str:
-    """Return the name of the principal whom a token stands for.
+def holder(state: State, text: str) -> tuple[str, datetime]:
+    """Return the name of the principal whom a token stands for, and when the token expires.
 
     Args:
         state: The whole state, whoever asks.
@@ -43,7 +43,7 @@ def holder(state: State, text: str) -> str:
             "token-expired",
             f"The token {token.token_id} expired at {token.expires_at:%Y-%m-%d %H:%M} UTC. {_again(token)}",
         )
-    return principal.name
+    return principal.name, token.expires_at
 
 
 def _digest(secret: str) -> str:

@@ -5,7 +5,7 @@
 -- actor         VARCHAR  who read
 -- consumer      VARCHAR  what read: $LAKEHOUSE_CONSUMER, else the name of the program
 -- dataset       VARCHAR  full name of the dataset now; null when it is not known any more
--- version       BIGINT   number of the published version; null when that state is none
+-- version       BIGINT   number of the published version as which it was read, else of the first that the state became; null: none
 -- table_version BIGINT   Delta's version number
 -- reference     VARCHAR  as it was asked for
 -- opens         BIGINT   how often it was opened
@@ -28,7 +28,7 @@ with spooled as (
     from lake.ledger_state
     where entity = 'dataset'
 ), published as (
-    select dataset_id, table_version, max(version) as version
+    select dataset_id, table_version, min(version) as version
     from lake.versions
     group by all
 )
@@ -37,7 +37,7 @@ select
     n.actor,
     n.consumer,
     d.full_name as dataset,
-    p.version,
+    coalesce(n.version, p.version) as version,
     n.table_version,
     n.reference,
     n.opens,

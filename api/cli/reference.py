@@ -251,7 +251,8 @@ _VIEWS_HEAD = f"""{_GENERATED}
 
 The lakehouse describes itself in these views, in SQL and read-only: `lakehouse sql 'select * from versions'`, or
 `lake.sql("from versions")` in Python. They lie in the schema `lake`; their short names work too, until a dataset of
-that name exists. Names and types of columns stay; columns may be added."""
+that name exists. Names and types of columns stay; columns may be added. Columns that are called like words of SQL need
+double quotes: `"at"`, `"before"`, `"after"`."""
 
 
 if __name__ == "__main__":

@@ -274,6 +274,21 @@ def test_tokens(lake: Lake, ada: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lake.sql("select principal, revoked_at is not null from lake.tokens").fetchall() == [("ada", True)]
 
 
+def test_a_token_makes_none_that_outlives_it(lake: Lake, ada: Lake) -> None:
+    """Who acts by a token makes shorter ones of his own, and others for others; a service makes none."""
+    made = catalog.create_token(ada, expires="30d")
+    by_token = lakehouse.connect(lake.root, token=made.text)
+    assert catalog.create_token(by_token, expires="29d").token.principal == "ada"
+    assert kind_of(lambda: catalog.create_token(by_token, expires="31d")) == "token-outlives"
+    assert catalog.create_token(ada, expires="31d").token.principal == "ada"
+    admin = lakehouse.connect(lake.root, token=catalog.create_token(lake, expires="1d").text)
+    catalog.add_principal(admin, "robot", kind="service")
+    robot = lakehouse.connect(lake.root, token=catalog.create_token(admin, "robot", expires="2d").text)
+    assert kind_of(lambda: catalog.create_token(robot, expires="1h")) == "access-denied"
+    catalog.grant(admin, "robot", "admin", "*")
+    assert catalog.create_token(robot, expires="1h").token.principal == "robot"
+
+
 def test_a_token_expires(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """An expired token is refused, and so is one that would expire at once."""
     assert kind_of(lambda: catalog.create_token(lake, "ada", expires="0d")) == "span-invalid"

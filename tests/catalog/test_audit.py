@@ -128,6 +128,23 @@ def test_milestones(lake: Lake) -> None:
     assert {e.resource for e in catalog.audit_log(lake, "spring/v1")} == {"main.spring/v1"}
 
 
+def test_one_state_that_is_several_versions(lake: Lake) -> None:
+    """A read counts for the version as which it was read, whatever else the same state is or becomes."""
+    catalog.publish(lake, "photos", data_tag="FINAL")  # v3: the state of v2
+    bob = connect(lake.root, actor="bob")
+    bob.read("photos@v2")
+    bob.read("photos@v3")
+    bob.read("photos@#2")
+    bob.reads.flush()
+    catalog.publish(lake, "photos", batch="W5")
+    told = {(r.reference, r.version) for r in catalog.audit_reads(bob, "photos@#2")}
+    assert told == {("main.photos@v2", 2), ("main.photos@v3", 3), ("main.photos@#2", 3)}
+    assert [r.reference for r in catalog.audit_reads(bob, "photos@v2")] == ["main.photos@v2"]
+    assert {r.reference for r in catalog.audit_reads(bob, "photos@FINAL")} == {"main.photos@v3", "main.photos@#2"}
+    assert catalog.audit_reads(bob, "photos@v4") == []
+    assert [(f.version, f.opens) for f in catalog.audit_fetches(bob, "photos@v3")] == [(3, 2)]
+
+
 def test_who_read_a_version(lake: Lake) -> None:
     """Reads are found by the state that was read, whatever it was called; also of a version that was withdrawn since."""
     bob = connect(lake.root, actor="bob")

@@ -21,7 +21,7 @@ from lakehouse.access import (
     scope_of,
 )
 from lakehouse.decisions import AccessControl, Dataset, Decision, Grant, Principal, RoleName, Token
-from lakehouse.errors import InvalidInputError, NotFoundError, StateError, suggest
+from lakehouse.errors import AccessDeniedError, InvalidInputError, NotFoundError, StateError, suggest
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import check_namespace, parse_name
@@ -61,6 +61,8 @@ class Permission:
     """The largest role that he has there; None: none."""
     where: str
     """What was asked about."""
+    controlled: bool
+    """Whether grants count; if not, everybody may do everything."""
 
 
 def set_access(lake: Lake, enabled: bool, *, message: str | None = None) -> AccessInfo:
@@ -263,7 +265,11 @@ def may(lake: Lake, principal: str, action: str, scope: str) -> Permission:
             "operation-unknown", f"There is no operation {action!r}.{near} Operations: {', '.join(OPERATIONS)}."
         )
     if principal.casefold() != lake.actor.casefold():
-        lake.check("grant.add", scope)
+        try:
+            lake.check("grant.add", scope)
+        except AccessDeniedError as error:
+            told = f"Only an admin of {scope} may ask what others may do there; what {lake.actor} may do, he may ask."
+            raise AccessDeniedError("access-denied", told) from error
     state, seen = lake.ledger.unguarded().state(), lake.state()
     # By what the actor sees: of a name that is hidden from him he learns as much as of one that is none.
     where = scope_of(seen, scope if scope == "*" or scope.endswith(".*") else ".".join(parse_name(scope)))
@@ -271,7 +277,7 @@ def may(lake: Lake, principal: str, action: str, scope: str) -> Permission:
     around = EVERYWHERE if OPERATIONS[action].is_global else where
     role = role_in(state, principal, around)
     allowed = not is_controlled(state) or needed is None or (role is not None and role >= needed)
-    return Permission(allowed, _word(needed), _word(role), describe(seen, around))
+    return Permission(allowed, _word(needed), _word(role), describe(seen, around), is_controlled(state))
 
 
 def _scope(state: State, text: str) -> Scope:

@@ -74,7 +74,7 @@ def search(
     state = lake.state()
     index = state.keep(SEARCH)
     wanted = split(words)
-    found = _scores(index, wanted)
+    found = _scores(index, wanted) if wanted or not words.strip() else {}  # nothing but marks is no word
     text, entries = words.strip().casefold(), index.entries
     for facet, value in enumerate((namespace, owner, license, kind, data_tag, tag)):
         if value is not None:

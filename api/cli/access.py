@@ -58,7 +58,7 @@ def check(
 ) -> None:
     """Say whether somebody may do an operation, which role it needs, and which one they have."""
     found = catalog.may(open_lake(ctx), principal, operation, scope)
-    answer = "yes" if found.allowed else "no"
+    answer = ("yes" if found.allowed else "no") if found.controlled else "yes, since access is not controlled"
     lines = [
         ("may", f"{answer}: {operation} on {found.where}"),
         ("needs", found.needs or "no role"),

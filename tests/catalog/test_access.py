@@ -334,7 +334,11 @@ def test_may(lake: Lake, ada: Lake) -> None:
     told = catalog.may(lake, "ada", "version.publish", "vision.photos")
     assert (told.allowed, told.needs, told.has, told.where) == (False, "publisher", "reader", "vision.photos")
     assert catalog.may(lake, "ada", "data_tag.set", "vision.*").where == "*"
-    assert kind_of(lambda: catalog.may(ada, "root", "data.read", "vision.*")) == "access-denied"
+    with pytest.raises(AccessDeniedError, match=r"Only an admin of vision\.\* may ask"):
+        catalog.may(ada, "root", "data.read", "vision.*")
+    assert told.controlled
+    catalog.set_access(lake, False)
+    assert catalog.may(lake, "ada", "version.publish", "vision.photos").controlled is False
 
 
 ROLES = st.sampled_from([role.word for role in Role])

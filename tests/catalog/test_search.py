@@ -100,7 +100,8 @@ def test_facets_narrow_and_count(lake: Lake) -> None:
     assert names(lake, data_tag="final") == names(lake, tag="PROD") == ["a.x"]
     assert names(lake, column="USER_ID", namespace="b") == ["b.x"]
     assert names(lake, column="user") == []
-    found = catalog.search(lake, limit=1)
+    assert names(lake, "%") == []
+    found = catalog.search(lake, " ", limit=1)
     assert (found.total, len(found.hits)) == (3, 1)
     assert found.facets == {
         "namespace": {"a": 2, "b": 1},

@@ -32,7 +32,7 @@ from lakehouse.chain import chained
 from lakehouse.commits import LEDGER_PROPERTIES, backoff, fell_behind, own_commit, reopening, worth_retrying
 from lakehouse.decisions import DATA_TAGS, Chain, Decision, Format
 from lakehouse.delta import arrow_table, refuse_fork
-from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, translated
+from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, StorageError, translated
 from lakehouse.small_files import TARGET_BYTES
 from lakehouse.state import EMPTY, State
 from lakehouse.storage import Storage
@@ -147,6 +147,7 @@ class Ledger:
             within_s: A state that was current so many seconds ago will do.
         Raises:
             NotFoundError: there is no lakehouse under the root (lakehouse-not-found).
+            StorageError: a file of the ledger is lost or damaged (ledger-damaged).
             FormatError: a newer release wrote it (format-too-new).
             StateError: in a forked process (fork-unsupported).
         """
@@ -161,7 +162,7 @@ class Ledger:
                     raise
                 # This process slept while others cleaned up after it: begin at what is there now.
                 self._table = None
-                state = reopening(self._looked)
+                state = self._reopening(self._looked)
         if state.get(Format, "format") is None:  # `init` died half way, and can be run again
             raise self._missing()
         self._looked_at = time.monotonic()
@@ -196,7 +197,7 @@ class Ledger:
         while True:
             try:
                 opened = awake_s()
-                table, state, landed = reopening(lambda: self._opened(app))
+                table, state, landed = self._reopening(lambda: self._opened(app))
                 if landed in attempts:  # the response was lost, the commit was not
                     return Decided(attempts[landed], state)
                 result, decisions = self._judged(state, rule)
@@ -239,7 +240,7 @@ class Ledger:
             kept = [e != Chain.ENTITY and entity in ("", e) and key.startswith(under) for e, key in pairs]
             return part.filter(pa.array(kept, pa.bool_()))
 
-        return reopening(lambda: self._read(self._open(), -1, wanted).select(SCHEMA.names))
+        return self._reopening(lambda: self._read(self._open(), -1, wanted).select(SCHEMA.names))
 
     def replay(self) -> Iterator[pa.Table]:
         """Iterate over all rows of the ledger in order, the links of the chain too, some files at a time.
@@ -258,6 +259,26 @@ class Ledger:
             yield self._fetch(group)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _reopening(self, read: Callable[[], R]) -> R:
+        """Return what `read` gives; it is called again when a clean-up deleted what it had just opened.
+
+        Raises:
+            StorageError: a file of the ledger is missing or damaged (ledger-damaged).
+        """
+        try:
+            return reopening(read)
+        except LakeError as error:
+            if error.kind != "object-not-found":
+                raise
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, why: str) -> StorageError:
+        return StorageError(
+            "ledger-damaged",
+            f"The ledger can't be read. {why} Put the file back from a copy of {self._storage.uri(LEDGER_KEY)}: its files "
+            "never change, and nothing deletes those that it lists.",
+        )
 
     def _judged(
         self, state: State, rule: Callable[[State], tuple[R, Sequence[Decision]]]
@@ -361,9 +382,13 @@ class Ledger:
             return SCHEMA.empty_table()
 
         def read(file: _File) -> pa.Table:
-            with pq.ParquetFile(BytesIO(self._storage.get(file.key))) as opened:
-                parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in opened.iter_batches())
-                return pa.concat_tables([wanted(part) for part in parts])
+            content = BytesIO(self._storage.get(file.key))
+            try:
+                with pq.ParquetFile(content) as opened:
+                    parts = (pa.Table.from_batches([batch]).cast(SCHEMA) for batch in opened.iter_batches())
+                    return pa.concat_tables([wanted(part) for part in parts])
+            except (pa.ArrowInvalid, OSError) as error:
+                raise self._damaged(f"{file.key} is damaged.") from error
 
         with translated("reading the ledger"), ThreadPoolExecutor(min(16, len(files))) as pool:
             tables = list(pool.map(read, files))

@@ -22,7 +22,7 @@ from lakehouse import upkeep
 from lakehouse.decisions import DATA_TAGS, DataTag, Decision, Format, Tag
 from lakehouse.errors import ConflictError, FormatError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.ledger import EMPTY, LEDGER_KEY, SCHEMA, Ledger, State
-from lakehouse.storage import Storage
+from lakehouse.storage import Create, Storage
 from tests.support.proxy import Action, FaultyProxy
 from tests.support.s3 import S3Server
 
@@ -343,3 +343,18 @@ def test_a_failure_after_a_lost_answer(tmp_path: Path) -> None:
     assert (decided.result, ledger.opened) == (1, 3)
     assert decided.state.get(Tag, "s/n1") == tag("n1", 1)
     assert decided.state.get(Tag, "s/n2") is None
+
+
+@pytest.mark.parametrize("left", [None, b"garbage"])
+def test_a_file_that_is_lost_or_damaged_is_named(ledger: Ledger, left: bytes | None) -> None:
+    """A ledger that lost a file says which, in every way to read it, and decides nothing."""
+    ledger.decide(put(tag("a", 1)))
+    storage = ledger._storage
+    [key, *_] = sorted(info.key for info in storage.list(LEDGER_KEY) if info.key.endswith(".parquet"))
+    storage.delete([key])
+    if left is not None:
+        storage.put(key, left, Create())
+    for way in (Ledger.state, Ledger.history, lambda fresh: fresh.decide(put(tag("b", 1)))):
+        with pytest.raises(StorageError) as caught:
+            way(Ledger(storage, "other"))
+        assert caught.value.kind == "ledger-damaged"

@@ -11,6 +11,7 @@ import pytest
 
 import catalog
 import lakehouse
+from lakehouse.evolving import change_columns
 
 from .conftest import Typed
 
@@ -59,6 +60,27 @@ def test_schema_evolve(cli: Typed) -> None:
     assert cli("schema", "evolve", "pets", "--unit", "cm").code == 2
     assert cli("schema", "evolve", "pets", "--misfits", "drop").code == 2
     assert cli.json("schema", "evolve", "pets", "--misfits", "flag")["misfits"] == "flag"
+
+
+def test_a_schema_without_a_number_says_so(cli: Typed) -> None:
+    """What a dead writer left is marked, without a time or a person, until `evolve` registers it."""
+    lake = lakehouse.connect(cli.root)
+    columns = lake.peek("pets").schema.append(pa.field("n", pa.int64()))
+    change_columns(lake, lake.peek("pets"), columns)
+    assert "not yet" in cli.ok("schema", "list", "pets").stdout.splitlines()[1]
+    newest = cli.json("schema", "list", "pets")[0]
+    assert (newest["number"], newest["registered"], newest["created_at"]) == (2, False, None)
+    assert cli.ok("schema", "evolve", "pets").stderr == "main.pets has the schema s2 now.\n"
+    assert "not yet" not in cli.ok("schema", "list", "pets").stdout
+    assert cli.ok("schema", "evolve", "pets").stderr == ""
+
+
+def test_schema_evolve_takes_the_key_away(cli: Typed) -> None:
+    """`--key ''` means no key, is said in the verdict, and asks first."""
+    said = cli.ok("schema", "evolve", "pets", "--key", "", "--compatibility", "NONE").stdout
+    assert "id      key" in said
+    cli.ok("schema", "evolve", "pets", "--key", "", "--compatibility", "NONE", "--yes")
+    assert cli.json("dataset", "show", "pets")["key"] == []
 
 
 def test_schema_check_of_a_schema(cli: Typed, tmp_path: Path) -> None:

@@ -237,6 +237,30 @@ def test_the_verdict_names_who_uses_a_column(lake: Lake) -> None:
     assert [str(d) for d in dropped.refused] == ["price: removed, was double (breaks readers and writers)"]
 
 
+def test_the_verdict_names_checks_of_other_datasets(lake: Lake) -> None:
+    """A foreign key uses the columns that it points at, SQL those that it names, by whatever name it reads the dataset."""
+    catalog.create_dataset(lake, "u", pa.schema([("t_id", pa.int64()), ("price", pa.float64())]))
+    catalog.add_check(lake, "u", "foreign_key", ["t_id"], parameters={"to": "t"}, name="points")
+    query = "select u.t_id from u join main.t on t.id = u.t_id where main.t.Price < u.price"
+    catalog.add_check(lake, "u", "sql", parameters={"query": query}, name="cheaper")
+    catalog.add_check(lake, "u", "sql", parameters={"query": "select price from u where price < 0"}, name="own")
+    catalog.rename_dataset(lake, "t", "things")
+    found = catalog.check_schema(lake, "things", SchemaSpec((NAME,), key=()))
+    assert [(u.name, u.columns) for u in found.users] == [
+        ("main.u: cheaper", ("id", "price")),
+        ("main.u: points", ("id",)),
+    ]
+
+
+def test_a_derived_dataset_uses_the_columns_that_it_has(lake: Lake) -> None:
+    """A fork with a schema of its own is named only for the columns that it took."""
+    catalog.fork_dataset(lake, "t", "some", pa.schema([("id", pa.int64()), ("NAME", pa.string())]))
+    found = catalog.check_schema(lake, "t", SchemaSpec((ID,)))
+    assert [d.column for d in found.refused] == ["name", "price"]
+    assert found.users == ()
+    assert [u.name for u in catalog.check_schema(lake, "t", SchemaSpec((NAME,), key=())).users] == ["main.some"]
+
+
 def test_a_change_that_others_overtook_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody changes the schema between the look and the decision: the second is to look again."""
     judged = schemas._judge

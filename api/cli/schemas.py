@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,10 +27,11 @@ from api.cli.output import (
     when,
     words,
 )
+from api.cli.table_options import Decimal, Delimiter, Encoding, Header, NullTokens, Types, table_options
 from catalog.schema_edits import SchemaEdit
 from catalog.schema_formats import read_schema
 from catalog.schemas import SchemaInfo, Verdict
-from jobs.ingest.tabular import TABLE_FORMATS
+from jobs.ingest.tabular import TABLE_FORMATS, TableOptions
 from lakehouse.errors import InvalidInputError
 from lakehouse.lake import Lake
 from lakehouse.registry import columns_of
@@ -125,15 +126,22 @@ def check(
     ctx: typer.Context,
     name: DatasetName,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A schema, or a table: .csv, .parquet, .jsonl, ...")],
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    null: NullTokens = None,
+    types: Types = None,
+    decimal: Decimal = ".",
 ) -> None:
     """Say what another schema would break, or what an ingest would make of a file; nothing is changed.
 
+    Of a file that is refused it shows how its columns differ, and the commands that would take it.
     Exit code 2: it would be refused; 7: some rows would be rejected. In Python a schema is checked by
     catalog.check_schema(lake, name, schema).
     """
     lake = open_lake(ctx)
     if Path(file).suffix.lower() in TABLE_FORMATS and not _is_schema(file):
-        _check_file(ctx, lake, name, file)
+        _check_file(ctx, lake, name, file, table_options(delimiter, encoding, header, null, types, decimal))
         return
     verdict = catalog.check_schema(lake, name, schema_given(file))
     print_verdict(ctx, verdict)
@@ -152,18 +160,24 @@ def _is_schema(file: str) -> bool:
     return True
 
 
-def _check_file(ctx: typer.Context, lake: Lake, name: str, file: str) -> None:
-    found = jobs.check_file(lake, name, file)
+def _check_file(ctx: typer.Context, lake: Lake, name: str, file: str, options: TableOptions | None) -> None:
+    call, found = call_of(ctx), jobs.check_file(lake, name, file, options)
     rejected = sum(found.rejects_by_code.values())
-    record = asdict(found) | {"allowed": found.refused is None}
+    verdict = None if found.verdict is None else verdict_json(found.verdict)
+    record = asdict(replace(found, verdict=None)) | {"verdict": verdict, "allowed": found.refused is None}
     lines = [
         ("refused", found.refused or ""),
         ("because", found.reason),
         ("fit", "" if found.refused else number(found.rows)),
         ("rejects", tally(found.rejects_by_code)),
+        ("flagged", tally(found.flagged_by_code)),
         ("warnings", "; ".join(f"{code}: {said}" for code, said in found.warnings.items())),
+        *(("or", choice) for choice in found.choices),
     ]
-    print_record(call_of(ctx), record, lines)
+    print_record(call, record, lines)
+    if verdict is not None and not call.json:
+        typer.echo()
+        _print_differences(ctx, verdict)
     if found.refused or (rejected and not found.rows):
         raise typer.Exit(_REFUSED)
     if rejected:
@@ -301,6 +315,12 @@ def export(
     if out is None:
         typer.echo(content.decode() if format != "arrow" else content, nl=False)
         return
-    out.write_bytes(content)
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise InvalidInputError(
+            "output-invalid",
+            f"{out} can't be written: {error.strerror}. Name a file in a folder that is there, with -o.",
+        ) from error
     record = {"file": str(out), "format": format, "bytes": len(content)}
     print_record(call_of(ctx), record, [("wrote", text(out))])

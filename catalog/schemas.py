@@ -345,12 +345,10 @@ def _on_top(now: SchemaVersion, verdict: Verdict) -> SchemaVersion:
     old, new = verdict.old, verdict.new
     meant = {c.name: meaning(c) for c in old.columns}
     said: dict[str, Any] = {c.name: meaning(c) for c in new.columns if meaning(c) != meant.get(c.name)}
-    rules = {
-        f: getattr(new, f) for f in ("key_columns", "compatibility", "misfits") if getattr(new, f) != getattr(old, f)
+    rules: dict[str, Any] = {
+        rule: getattr(new, rule)
+        for rule in ("key_columns", "compatibility", "misfits")
+        if getattr(new, rule) != getattr(old, rule)
     }
     made = replace(now, columns=tuple(replace(c, **said.get(c.name, {})) for c in now.columns), **rules)
-    return (
-        made
-        if made == now
-        else replace(made, created_at=new.created_at, created_by=new.created_by, message=new.message)
-    )
+    return made if made == now else replace(made, created_at=new.created_at, created_by=new.created_by)

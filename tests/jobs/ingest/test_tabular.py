@@ -249,6 +249,15 @@ def test_rows_with_null_or_repeated_composite_keys_are_rejected(tmp_path: Path) 
     assert [(reject.line, reject.code) for reject in rejects] == [(n, "primary_key") for n in (2, 4, 5, 6)]
 
 
+def test_rejects_of_repeated_keys_have_the_key(tmp_path: Path) -> None:
+    """Column and value are those of the key: of several columns their names, and a JSON object."""
+    path = write(tmp_path / "t.csv", "a,b\n7,ä\n7,ä\n8,z\n,z\n")
+    _, rejects = read(path, key=["a"])
+    assert [(r.column, r.value, r.rule) for r in rejects] == [("a", "7", "key a")] * 2 + [("a", None, "key a")]
+    _, rejects = read(path, key=["a", "b"])
+    assert [(r.column, r.value) for r in rejects] == [("a, b", '{"a": 7, "b": "ä"}')] * 2 + [("a", None)]
+
+
 def test_existing_schema_rejects_single_rows_and_fills_missing_columns(tmp_path: Path) -> None:
     """A minority of misfits are rejects; a column that the file lacks is null; null where forbidden is a reject."""
     schema = pa.schema(

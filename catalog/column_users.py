@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from catalog.aggregation import milestones_of
-from catalog.check_runs import definitions_of
 from catalog.datasets import children_of
-from lakehouse.decisions import Dataset, MilestoneVersion
+from catalog.dependents import names_of, read_by
+from lakehouse.decisions import CheckDefinition, Dataset, MilestoneVersion
 from lakehouse.errors import LakeError
 from lakehouse.lake import Lake
+from lakehouse.ledger import State
+from lakehouse.readers.duck import literal
+from lakehouse.registry import versions
+from lakehouse.session import words_in
 from lakehouse.snapshots import open_snapshot
 from lakehouse.state import Index
 
@@ -24,7 +29,8 @@ class ColumnUser:
     kind: str
     """milestone, link, check or dataset."""
     name: str
-    """`main.spring/v2`, `main.spring` of a link, a check's name, `vision.photos_features`."""
+    """`main.spring/v2`, `main.spring` of a link, a check's name, `shop.items: foreign_key_order_id` of a check of another
+    dataset, `vision.photos_features`."""
     columns: tuple[str, ...]
     """Those of the columns asked for that it uses."""
 
@@ -32,7 +38,8 @@ class ColumnUser:
 def column_users(lake: Lake, dataset: Dataset, columns: Collection[str]) -> list[ColumnUser]:
     """Return what uses some of these columns: published milestone versions, links, checks, and derived datasets.
 
-    Of checks that are SQL, and of derived datasets, it is not known which columns they read.
+    A check that is SQL uses what it names, also as a check of another dataset that reads this one. A fork uses the columns
+    that it has, a dataset made by a query those that the query names besides; other derived datasets are taken to use all.
 
     Args:
         columns: Names as the dataset has them now.
@@ -55,10 +62,41 @@ def column_users(lake: Lake, dataset: Dataset, columns: Collection[str]) -> list
             ends = ((link.child, link.child_columns), (link.parent, link.parent_columns))
             linked = {c for name, keys in ends if name.casefold() == dataset.full_name.casefold() for c in keys}
             users += _using("link", milestone.full_name, columns, linked)
-    for check in definitions_of(state, dataset):
-        users += _using("check", check.name, columns, check.columns)
-    children = children_of(state, dataset)
-    return [*users, *(ColumnUser("dataset", child.full_name, tuple(columns)) for child in children)]
+    for name, used in _checks(state, dataset):
+        users += _using("check", name, columns, {c for c in columns if c in used or c.casefold() in used})
+    for child in children_of(state, dataset):
+        users += _using("dataset", child.full_name, columns, _taken(lake, child, columns))
+    return users
+
+
+def _checks(state: State, dataset: Dataset) -> Iterator[tuple[str, Collection[str]]]:
+    """Iterate over the checks that read a dataset: name, and the columns; words of SQL are case folded."""
+    names = names_of(state, dataset)
+    for check in sorted(state.all(CheckDefinition), key=lambda c: c.name):
+        owner = state.get(Dataset, check.dataset_id)
+        if owner is None or owner.deleted_at is not None:
+            continue
+        own = owner.dataset_id == dataset.dataset_id
+        used = set(check.columns) if own else set()
+        reads = any(key in names for key in read_by(check))
+        if reads and "to" in check.parameters:
+            used |= set(check.parameters.get("to_columns", dataset.key_columns))
+        if (reads or own) and "query" in check.parameters:
+            used |= words_in(check.parameters["query"])
+        yield check.name if own else f"{owner.full_name}: {check.name}", used
+
+
+def _taken(lake: Lake, child: Dataset, columns: Collection[str]) -> Collection[str]:
+    """Return which of some columns a derived dataset was made from; all, where no fork and no query says so."""
+    chosen = f"contains(outputs::varchar, {literal(child.dataset_id)}) or run = {literal(child.query_run or '')}"
+    made = f"select job, parameters from lake.runs where job in ('fork', 'query') and ({chosen})"
+    found = lake.unguarded().sql(f"{made} order by started_at desc limit 1").fetchall()
+    query = json.loads(found[0][1] or "{}").get("query") if found else None
+    if not found or (found[0][0] == "query" and query is None):  # made by other means, or the SQL was erased
+        return columns
+    has = {c.name for schema in versions(lake.state(), child.dataset_id)[-1:] for c in schema.columns}
+    named = words_in(query or "")
+    return has | {c for c in columns if c.casefold() in named}
 
 
 def _using(kind: str, name: str, columns: Collection[str], used: Collection[str]) -> list[ColumnUser]:

@@ -56,7 +56,7 @@ def differences(
 ) -> tuple[Difference, ...]:
     """Return what differs between two schemas; the order of columns does not count, since columns go by name."""
     found = list(_columns_differ(old, new))
-    if tuple(old_key) != tuple(new_key):
+    if [k.casefold() for k in old_key] != [k.casefold() for k in new_key]:  # another spelling is said of the column
         was, now = ", ".join(old_key), ", ".join(new_key)
         # Whoever merges or joins by the key is told apart rows wrongly; a first key only adds a promise to writers.
         found.append(Difference(now or was, "key", was, now, bool(old_key), True))

@@ -41,8 +41,7 @@ def dependents(lake: Lake, name: str) -> list[Dependent]:
     """
     state = lake.state()
     dataset = find_dataset(state, ".".join(parse_name(name)))
-    known = find_name(state, dataset.full_name)
-    names = {known.key, *(alias.casefold() for alias in aliases_of(state, known))}
+    names = names_of(state, dataset)
     found = {
         "milestone": [m.full_name for m in milestones_of(state, dataset.full_name)],
         "milestone version": list(_milestone_versions(state, dataset)),
@@ -65,12 +64,18 @@ def checks_naming(state: State, names: Collection[str], *, besides: Dataset | No
         owner = state.get(Dataset, check.dataset_id)
         if owner is None or owner.deleted_at is not None or (besides and owner.dataset_id == besides.dataset_id):
             continue
-        if any(key in names for key in _read_by(check)):
+        if any(key in names for key in read_by(check)):
             found.append(f"{owner.full_name}: {check.name}")
     return sorted(found)
 
 
-def _read_by(check: CheckDefinition) -> Iterator[str]:
+def names_of(state: State, dataset: Dataset) -> set[str]:
+    """Return the names that mean a dataset, former ones too, case folded."""
+    known = find_name(state, dataset.full_name)
+    return {known.key, *(alias.casefold() for alias in aliases_of(state, known))}
+
+
+def read_by(check: CheckDefinition) -> Iterator[str]:
     """Iterate over the names of datasets that a check reads, besides its own; of SQL over all that may be names."""
     texts = [check.parameters["to"]] if "to" in check.parameters else []
     if "query" in check.parameters:

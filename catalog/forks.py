@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from catalog.datasets import prepare_dataset, register_dataset
 from catalog.runs import start_run
+from catalog.schema_edits import with_meaning
 from catalog.schema_formats import SchemaLike, SchemaSpec, read_schema
 from catalog.schemas import show_schema
 from lakehouse.decisions import Dataset, SchemaVersion
@@ -94,18 +95,7 @@ def fork_dataset(
 def _completed(old: SchemaVersion, schema: SchemaLike | None) -> SchemaSpec:
     """Return the schema that is given, with what it does not say from the old one."""
     given = SchemaSpec(old.columns) if schema is None else read_schema(schema)
-    meant = {c.name: c for c in old.columns}
-    columns = tuple(
-        replace(
-            c,
-            description=c.description or meant[c.name].description,
-            unit=c.unit or meant[c.name].unit,
-            semantic=c.semantic or meant[c.name].semantic,
-        )
-        if c.name in meant
-        else c
-        for c in given.columns
-    )
+    columns = with_meaning(given.columns, old.columns)
     names = {c.name for c in columns}
     key = old.key_columns if names.issuperset(old.key_columns) else ()
     return replace(

@@ -29,6 +29,9 @@ from lakehouse.schema import plain_schema
 
 FORMATS = ("yaml", "json-schema", "arrow")
 """What `write_schema` writes."""
+_JSON_SCHEMA = {"properties", "$schema", "$defs", "$ref", "type"}
+"""Keys that make a mapping a JSON Schema."""
+_KEYS = ("columns", "key", "compatibility", "misfits")
 _COLUMN = ("name", "type", "nullable", "description", "unit", "semantic")
 
 
@@ -86,7 +89,7 @@ def read_schema(given: SchemaLike) -> SchemaSpec:
         return _spec(given)
     if hasattr(given, "model_json_schema"):
         return _from_json_schema(given.model_json_schema())
-    if isinstance(given, Mapping) and not isinstance(given.get("columns", given.get("schema")), (list, tuple)):
+    if isinstance(given, Mapping) and given.keys() & _JSON_SCHEMA:
         return _from_json_schema(given)
     if isinstance(given, (Mapping, Sequence)):
         return _from_entries(given)
@@ -150,12 +153,19 @@ def _from_file(given: str | Path) -> SchemaSpec:
     except InvalidInputError:
         raise
     except (pa.ArrowException, yaml.YAMLError, ValueError) as error:
-        raise _invalid(
-            f"{path} can't be read as {kind.removeprefix('.') or 'JSON'} ({type(error).__name__})"
-        ) from error
+        form = kind.removeprefix(".") or "JSON"
+        raise _invalid(f"{path} can't be read as {form} ({_place(error) or type(error).__name__})") from error
     if not isinstance(loaded, (Mapping, list)):
         raise _invalid(f"{path} holds no JSON Schema and no list of {{name, type, nullable}}")
     return read_schema(loaded)
+
+
+def _place(error: Exception) -> str:
+    """Return where a text is broken, as line and column from 1; empty when the error does not say."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}, column {error.colno}"
+    mark = getattr(error, "problem_mark", None)  # of a YAMLError
+    return "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _ipc_schema(path: Path) -> pa.Schema:
@@ -190,15 +200,19 @@ def _from_json_schema(given: Mapping[str, Any]) -> SchemaSpec:
 def _from_entries(given: Mapping[str, Any] | Sequence[Any]) -> SchemaSpec:
     said: Mapping[str, Any] = given if isinstance(given, Mapping) else {"columns": given}
     # `lakehouse show --output json` is a schema too: there the columns are called so, and the other words are not ours.
-    listed = said["columns"] if "columns" in said else said["schema"]
-    columns = tuple(_column(entry) for entry in listed)
+    own = "columns" in said or "schema" not in said
+    unknown = sorted(map(str, said.keys() - set(_KEYS))) if own else []
+    if unknown:
+        known = f"Known are {', '.join(_KEYS)}; a JSON Schema has properties"
+        raise _invalid(f"it says {unknown[0]!r}, which no schema has.{suggest(unknown[0], set(_KEYS))} {known}")
+    listed = said.get("columns" if own else "schema")
+    if not isinstance(listed, (list, tuple)):
+        raise _invalid("its columns are no list of {name, type, nullable}")
+    columns = tuple(_column(entry, number) for number, entry in enumerate(listed, 1))
     if not columns:
         raise _invalid("it has no columns")
-    if "columns" not in said:
+    if not own:
         return _spec(arrow_schema(columns))
-    unknown = said.keys() - {"columns", "key", "compatibility", "misfits"}
-    if unknown:
-        raise _invalid(f"it says {min(unknown)!r}, which no schema has")
     key = said.get("key")
     if key is not None and not (isinstance(key, list) and all(isinstance(k, str) for k in key)):
         raise _invalid("its key is no list of column names")
@@ -210,19 +224,22 @@ def _from_entries(given: Mapping[str, Any] | Sequence[Any]) -> SchemaSpec:
     )
 
 
-def _column(entry: Any) -> Column:
-    if (
-        not isinstance(entry, Mapping)
-        or not isinstance(entry.get("name"), str)
-        or not isinstance(entry.get("type"), str)
-    ):
-        raise _invalid("a column is no {name, type, nullable}")
+def _column(entry: Any, number: int) -> Column:
+    if not isinstance(entry, Mapping):
+        raise _invalid(f"column {number} is no {{name, type, nullable}}")
+    name, kind, nullable = entry.get("name"), entry.get("type"), entry.get("nullable", True)
+    if not isinstance(name, str):
+        raise _invalid(f"column {number} has no name")
+    if not isinstance(kind, str):
+        raise _invalid(f"column {name!r} has no type, such as int64")
+    if not isinstance(nullable, bool):
+        raise _invalid(f"column {name!r} says nullable: {nullable!r}, which is neither true nor false")
     unknown = entry.keys() - set(_COLUMN)
     if unknown:
         close = suggest(str(min(unknown)), set(_COLUMN))
-        raise _invalid(f"column {entry['name']!r} says {min(unknown)!r}, which no column has.{close}".rstrip("."))
+        raise _invalid(f"column {name!r} says {min(unknown)!r}, which no column has.{close}")
     words = {k: str(entry.get(k) or "") for k in _COLUMN[3:]}
-    return Column(name=entry["name"], type=entry["type"], nullable=bool(entry.get("nullable", True)), **words)
+    return Column(name=name, type=kind, nullable=nullable, **words)
 
 
 def one_of(value: Any, known: Sequence[str], what: str) -> Any:
@@ -247,4 +264,6 @@ def _spec(
 
 
 def _invalid(what: str) -> InvalidInputError:
-    return InvalidInputError("schema-invalid", f"The schema can't be used: {what}.")
+    return InvalidInputError(
+        "schema-invalid", f"The schema can't be used: {what}" + ("" if what.endswith((".", "?")) else ".")
+    )

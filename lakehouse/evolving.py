@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.datafiles import write_files
+from lakehouse.delta import table_schema
+from lakehouse.errors import ConflictError
 from lakehouse.lake import Lake
 from lakehouse.replacing import commit_files
 from lakehouse.schema import fit, refuse_missing
@@ -31,17 +33,40 @@ def change_columns(
         InvalidInputError: rows that do not fit: a value that a type can't hold (value-invalid), null in a column that must
             not be (null-in-required), a required column that they lack (column-missing), a type of another kind
             (schema-type-change); a partitioned or constrained adopted table (table-partitioned, table-constrained).
-        ConflictError: somebody committed meanwhile (table-changed), or kept winning for ten minutes (table-busy).
+        ConflictError: somebody committed meanwhile (table-changed), added such a column as something else
+            (schema-changed), or kept winning for ten minutes (table-busy).
     """
     table = Table(lake.storage, before.dataset, lake.actor)
     handle = table.open()
     if is_addition(before.schema, columns):  # whatever rows came meanwhile, they are null there
-        return Commit(table.add_columns(handle, columns, run, message).version())
+        # Those alone: a column that others drop meanwhile stays dropped.
+        added = pa.schema([f for f in columns if f.name not in before.schema.names])
+        after = table.add_columns(handle, added, run, message)
+        _refuse_other(table_schema(after), added, table.name)
+        return Commit(after.version())
     table.expect(handle, before.table_version)
     table.refuse_foreign(handle)
     reader = carried(before, columns)
     files = write_files(lake.storage, before.dataset.location, reader, lookup=table.lookup_columns(columns))
     return commit_files(table, before, files, columns, actor=lake.actor, run=run, message=message, what="EVOLVE")
+
+
+def _refuse_other(found: pa.Schema, added: pa.Schema, name: str) -> None:
+    """Refuse new columns that others added meanwhile as something else.
+
+    Raises:
+        ConflictError: they did (schema-changed).
+    """
+    for field in added:
+        there = found.get_field_index(field.name)
+        if there >= 0 and not found.field(there).equals(field):
+            raise ConflictError(
+                "schema-changed",
+                f"Somebody else added the column {field.name!r} to {name} meanwhile, as {found.field(there).type}. "
+                f"Look again with: lakehouse schema show {name}",
+                dataset=name,
+                column=field.name,
+            )
 
 
 def is_addition(old: pa.Schema, new: pa.Schema) -> bool:

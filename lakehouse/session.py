@@ -253,6 +253,17 @@ class Session:
 
 def names_in(sql: str) -> list[Name]:
     """Return the identifiers in a text, each once: single ones and pairs joined by a point, however they are quoted."""
+    names = (tuple(chain) for chain in _chains(sql) if len(chain) <= 2 and all(chain))
+    return list({tuple(part.casefold() for part in name): name for name in names}.values())
+
+
+def words_in(sql: str) -> frozenset[str]:
+    """Return every identifier in a text by itself, case folded: what may be the name of a column."""
+    return frozenset(part.casefold() for chain in _chains(sql) for part in chain)
+
+
+def _chains(sql: str) -> list[list[str]]:
+    """Return the identifiers in a text, those that points join together."""
     chains: list[list[str]] = []
     after_name = after_point = False
     for token in _TOKEN.finditer(sql):
@@ -267,8 +278,7 @@ def names_in(sql: str) -> list[Name]:
         else:
             chains.append([part])
         after_name, after_point = True, False
-    names = (tuple(chain) for chain in chains if len(chain) <= 2 and all(chain))
-    return list({tuple(part.casefold() for part in name): name for name in names}.values())
+    return chains
 
 
 def _view_text(name: str) -> str | None:

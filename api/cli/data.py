@@ -16,8 +16,8 @@ from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, listed, open_lake
 from api.cli.output import ask_first, note, number, plural, print_record, rejected, shown_reference, size, tally
 from api.cli.progress import progress
-from jobs.ingest.tabular import TableOptions
-from lakehouse.errors import InvalidInputError, NotFoundError
+from api.cli.table_options import Decimal, Delimiter, Encoding, Header, NullTokens, Types, table_options
+from lakehouse.errors import NotFoundError
 from lakehouse.readers.arrow import Rows
 from lakehouse.references import parse
 
@@ -54,18 +54,12 @@ def ingest(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the newest run that did not finish.")] = False,
     resume_run: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     evolve: Annotated[bool, typer.Option("--evolve", help="Tables: add columns that are new.")] = False,
-    delimiter: Annotated[str | None, typer.Option(help="CSV: one character; else comma, or tab for .tsv.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="CSV: such as latin-1; else UTF-8.")] = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="CSV: whether the first row names the columns.")
-    ] = None,
-    null: Annotated[
-        list[str] | None, typer.Option(metavar="TOKEN", help="CSV: text that means null; may be given again.")
-    ] = None,
-    types: Annotated[
-        list[str] | None, typer.Option("--type", metavar="COL=TYPE", help="Tables: not inferred; may be given again.")
-    ] = None,
-    decimal: Annotated[str, typer.Option(help="CSV: the decimal mark.")] = ".",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    null: NullTokens = None,
+    types: Types = None,
+    decimal: Decimal = ".",
     message: Message = None,
     yes: Yes = False,
 ) -> None:
@@ -79,7 +73,7 @@ def ingest(
         record = {"dataset": dataset, "rows": there}
         ask_first(call, record, [("would replace", f"all {plural(there, 'row')} of {dataset}")])
         return
-    options = _table_options(delimiter, encoding, header, null, types, decimal)
+    options = table_options(delimiter, encoding, header, null, types, decimal)
     with progress("ingest") as bar, _resumable(mode):
         report = jobs.ingest(
             lake,
@@ -102,26 +96,6 @@ def ingest(
     _print_ingest(ctx, record)
     if record["rejected"]:
         raise typer.Exit(_ALL_REJECTED if record["rejected"] == record["items"] else _SOME_REJECTED)
-
-
-def _table_options(
-    delimiter: str | None,
-    encoding: str | None,
-    header: bool | None,
-    null: list[str] | None,
-    types: list[str] | None,
-    decimal: str,
-) -> TableOptions | None:
-    """Return the options of tabular sources; None when none was given, so that other sources don't refuse them."""
-    options = TableOptions(
-        delimiter="\t" if delimiter == "\\t" else delimiter,
-        encoding=encoding,
-        header=header,
-        null_tokens=tuple(null) if null else ("",),
-        types=_types(types or []),
-        decimal=decimal,
-    )
-    return None if options == TableOptions() else options
 
 
 def _print_ingest(ctx: typer.Context, record: dict[str, Any]) -> None:
@@ -154,14 +128,6 @@ def _resumable(mode: str) -> Iterator[None]:
         kept = "nothing was changed" if mode == "overwrite" else "what landed stays; --resume goes on with the rest"
         note(f"Interrupted: {kept}.")
         raise
-
-
-def _types(given: list[str]) -> dict[str, str]:
-    pairs = [entry.partition("=") for entry in given]
-    bad = next((name for name, equals, kind in pairs if not (name and equals and kind)), None)
-    if bad is not None:
-        raise InvalidInputError("option-invalid", f"--type {bad!r} is not COLUMN=TYPE, such as price=decimal(10,2).")
-    return {name: kind for name, _, kind in pairs}
 
 
 def _rows_now(lake: lakehouse.Lake, dataset: str) -> int | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +30,7 @@ from api.cli.output import (
     words,
 )
 from catalog.datasets import DatasetInfo
-from catalog.schema_formats import SchemaLike, SchemaSpec
+from catalog.schema_formats import SchemaSpec, read_schema
 from jobs.ingest.tabular import open_table
 from lakehouse.errors import InvalidInputError
 from lakehouse.lake import Lake
@@ -337,16 +340,29 @@ def unalias(
     )
 
 
-def schema_given(given: str) -> SchemaLike:
+def schema_given(given: str) -> SchemaSpec:
     """Return the schema that a file or `module:Model` gives; of tabular text, what an ingest would make of it.
 
+    A module is looked for in the current folder first, as `python -m` does.
+
     Raises:
-        InvalidInputError: as `open_table`.
+        InvalidInputError: as `open_table` and `read_schema`.
     """
     if Path(given).suffix.lower() not in _TEXT_TABLES:
-        return given
+        with _modules_from(Path.cwd()):
+            return read_schema(given)
     with open_table(given) as source:
         return SchemaSpec(columns_of(source.schema))
+
+
+@contextmanager
+def _modules_from(folder: Path) -> Iterator[None]:
+    """Let modules of a folder be imported meanwhile."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def parse_columns(given: str) -> pa.Schema:

@@ -27,9 +27,11 @@ from api.cli.output import (
     when,
     words,
 )
-from catalog.schema_formats import SchemaSpec, read_schema
+from api.cli.table_options import Decimal, Delimiter, Encoding, Header, NullTokens, Types, table_options
+from catalog.schema_edits import SchemaEdit
+from catalog.schema_formats import read_schema
 from catalog.schemas import SchemaInfo, Verdict
-from jobs.ingest.tabular import TABLE_FORMATS
+from jobs.ingest.tabular import TABLE_FORMATS, TableOptions
 from lakehouse.errors import InvalidInputError
 from lakehouse.lake import Lake
 from lakehouse.registry import columns_of
@@ -55,8 +57,8 @@ def schema_json(info: SchemaInfo) -> dict[str, Any]:
         "key": list(own.key_columns),
         "compatibility": own.compatibility,
         "misfits": own.misfits,
-        "created_at": own.created_at,
-        "created_by": own.created_by,
+        "created_at": own.created_at if info.registered else None,
+        "created_by": own.created_by if info.registered else None,
         "message": own.message,
     }
 
@@ -80,7 +82,7 @@ def show(
         ("key", words(record["key"])),
         ("compatibility", record["compatibility"]),
         ("misfits", record["misfits"]),
-        ("since", f"{when(record['created_at'])} by {record['created_by']}"),
+        ("since", f"{when(record['created_at'])} by {record['created_by']}" if info.registered else ""),
         ("message", record["message"]),
     ]
     print_record(call, record, lines)
@@ -103,6 +105,7 @@ def list_(ctx: typer.Context, name: DatasetName) -> None:
     found = [schema_json(info) for info in catalog.list_schemas(open_lake(ctx), name)]
     columns = [
         Column("number", "schema", lambda n: f"s{n}"),
+        Column("registered", shown=lambda r: "" if r else "not yet"),
         Column("columns", shown=lambda c: number(len(c)), right=True),
         Column("compatibility"),
         Column("misfits"),
@@ -123,15 +126,22 @@ def check(
     ctx: typer.Context,
     name: DatasetName,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A schema, or a table: .csv, .parquet, .jsonl, ...")],
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: Header = None,
+    null: NullTokens = None,
+    types: Types = None,
+    decimal: Decimal = ".",
 ) -> None:
     """Say what another schema would break, or what an ingest would make of a file; nothing is changed.
 
+    Of a file that is refused it shows how its columns differ, and the commands that would take it.
     Exit code 2: it would be refused; 7: some rows would be rejected. In Python a schema is checked by
     catalog.check_schema(lake, name, schema).
     """
     lake = open_lake(ctx)
     if Path(file).suffix.lower() in TABLE_FORMATS and not _is_schema(file):
-        _check_file(ctx, lake, name, file)
+        _check_file(ctx, lake, name, file, table_options(delimiter, encoding, header, null, types, decimal))
         return
     verdict = catalog.check_schema(lake, name, schema_given(file))
     print_verdict(ctx, verdict)
@@ -150,18 +160,24 @@ def _is_schema(file: str) -> bool:
     return True
 
 
-def _check_file(ctx: typer.Context, lake: Lake, name: str, file: str) -> None:
-    found = jobs.check_file(lake, name, file)
+def _check_file(ctx: typer.Context, lake: Lake, name: str, file: str, options: TableOptions | None) -> None:
+    call, found = call_of(ctx), jobs.check_file(lake, name, file, options)
     rejected = sum(found.rejects_by_code.values())
-    record = asdict(found) | {"allowed": found.refused is None}
+    verdict = None if found.verdict is None else verdict_json(found.verdict)
+    record = asdict(replace(found, verdict=None)) | {"verdict": verdict, "allowed": found.refused is None}
     lines = [
         ("refused", found.refused or ""),
         ("because", found.reason),
         ("fit", "" if found.refused else number(found.rows)),
         ("rejects", tally(found.rejects_by_code)),
+        ("flagged", tally(found.flagged_by_code)),
         ("warnings", "; ".join(f"{code}: {said}" for code, said in found.warnings.items())),
+        *(("or", choice) for choice in found.choices),
     ]
-    print_record(call_of(ctx), record, lines)
+    print_record(call, record, lines)
+    if verdict is not None and not call.json:
+        typer.echo()
+        _print_differences(ctx, verdict)
     if found.refused or (rejected and not found.rows):
         raise typer.Exit(_REFUSED)
     if rejected:
@@ -192,10 +208,9 @@ def print_verdict(ctx: typer.Context, verdict: Verdict) -> None:
         print_json(record)
         return
     said = f"{verdict.new.compatibility} {'allows' if verdict.allowed else 'refuses'} this"
-    same = "nothing: the schemas are the same"
-    print_record(
-        call, record, [("schema", f"{record['dataset']} s{record['old']}"), ("changes", said if verdict else same)]
-    )
+    if verdict.new == verdict.old:
+        said = "nothing: the schemas are the same" + ("" if verdict.registered else ", but this one has no number yet")
+    print_record(call, record, [("schema", f"{record['dataset']} s{record['old']}"), ("changes", said)])
     if record["differences"]:
         typer.echo()
     _print_differences(ctx, record)
@@ -233,7 +248,9 @@ def evolve(
     file: SchemaFile = None,
     add: Annotated[str | None, typer.Option(metavar="NAME:TYPE,...", help="Columns to add; null in old rows.")] = None,
     drop: Annotated[str | None, typer.Option(metavar="NAMES", help="Columns to leave out: a,b.")] = None,
-    key: Annotated[str | None, typer.Option(metavar="COLUMNS", help="Columns that identify a row: a,b.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="Columns that identify a row: a,b; '' for none.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="The column that the next three options say something of.")] = None,
     description: Annotated[str | None, typer.Option(help="What the column's values are.")] = None,
     unit: Annotated[str | None, typer.Option(help="Their unit, such as cm or EUR.")] = None,
@@ -253,39 +270,29 @@ def evolve(
     said = {k: v for k, v in (("description", description), ("unit", unit), ("semantic", semantic)) if v is not None}
     if bool(said) != (column is not None):
         raise InvalidInputError("option-invalid", "--column goes with --description, --unit or --semantic.")
-    base = read_schema(schema_given(file)) if file is not None else None
-    if add or drop or column or key:
-        base = base or SchemaSpec(catalog.show_schema(lake, name).schema.columns)
-        base = _edited(base, add, listed(drop), column, said)
-        base = replace(base, key=tuple(listed(key)) or base.key)
-    wanted: Any = {"compatibility": compatibility, "misfits": misfits}
-    judged = base or SchemaSpec(catalog.show_schema(lake, name).schema.columns)
-    rules = {k: v for k, v in wanted.items() if v is not None}
-    verdict = catalog.check_schema(lake, name, replace(judged, **rules))
+    given = None if file is None else schema_given(file)
+    wanted: Any = {
+        "edit": SchemaEdit(
+            add=columns_of(parse_columns(add)) if add else (),
+            drop=tuple(listed(drop)),
+            column=column,
+            words=said,
+            key=None if key is None else tuple(listed(key)),
+        ),
+        "compatibility": compatibility,
+        "misfits": misfits,
+    }
+    verdict = catalog.check_schema(lake, name, given, **wanted)
     if verdict.allowed and verdict.breaks and not yes:
         record = verdict_json(verdict)
         ask_first(call, record, [("would change", f"{record['dataset']} s{record['old']} -> s{record['new']}")])
         if not call.json:
             _print_differences(ctx, record)
         return
-    done = catalog.evolve_schema(lake, name, base, **wanted, message=message)
+    done = catalog.evolve_schema(lake, name, given, **wanted, message=message)
     print_verdict(ctx, done)
     if done:
         note(f"{done.dataset.full_name} has the schema s{done.new.number} now.")
-
-
-def _edited(
-    spec: SchemaSpec, add: str | None, drop: list[str], column: str | None, words: dict[str, Any]
-) -> SchemaSpec:
-    known = [c.name for c in spec.columns]
-    absent = [n for n in (*drop, *([column] if column else [])) if n not in known]
-    if absent:
-        raise InvalidInputError(
-            "column-not-found", f"There is no column {absent[0]!r}. Columns: {', '.join(known)}.", column=absent[0]
-        )
-    kept = tuple(replace(c, **words) if c.name == column else c for c in spec.columns if c.name not in drop)
-    added = columns_of(parse_columns(add)) if add else ()
-    return replace(spec, columns=(*kept, *added))
 
 
 @command(
@@ -308,6 +315,12 @@ def export(
     if out is None:
         typer.echo(content.decode() if format != "arrow" else content, nl=False)
         return
-    out.write_bytes(content)
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise InvalidInputError(
+            "output-invalid",
+            f"{out} can't be written: {error.strerror}. Name a file in a folder that is there, with -o.",
+        ) from error
     record = {"file": str(out), "format": format, "bytes": len(content)}
     print_record(call_of(ctx), record, [("wrote", text(out))])

@@ -125,7 +125,7 @@ def _stage(
         findings.append(Finding("blank_lines", Severity.WARNING, f"{blanks.count} blank lines skipped: line {where}"))
     if not stage.rows:
         findings.append(Finding("no_rows", Severity.WARNING, f"0 rows, {len(names)} columns"))
-    return StagedText(stage, columns, lines.path, findings, options.decimal)
+    return StagedText(stage, columns, lines.path, findings, options.decimal, options.null_tokens)
 
 
 def _column(decimal: str) -> TextColumn:

@@ -17,6 +17,7 @@ Everything else is text, as is a column without values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -99,8 +100,8 @@ class Profile:
     """Timestamps without zone, dates included."""
     zoned: int = 0
     comma_numbers: int = 0
-    null_words: set[str] = field(default_factory=set)
-    """Unspecified values that were seen and that often stand for null."""
+    null_words: Counter[str] = field(default_factory=Counter)
+    """Unspecified values that often stand for null, and how many cells are such."""
 
     def update(self, cells: pa.StringArray) -> None:
         """Count the values of one more batch."""
@@ -116,8 +117,7 @@ class Profile:
             self._count_others(rest)
 
     def _count_others(self, text: pa.StringArray) -> None:
-        null_words = text.filter(pc.is_in(text, pa.array(_NULL_WORDS)))
-        self.null_words.update(pc.unique(null_words).to_pylist())
+        self._count_words(text.filter(pc.is_in(text, pa.array(_NULL_WORDS))))
         self.booleans += _count(text, _BOOLEAN_FORM)
         text = text.filter(matches(text, r"^[-+0-9]"))
         if not len(text):
@@ -140,10 +140,18 @@ class Profile:
         self.wide_integers += sum(map(_beyond_int64, long.to_pylist()))
         finite = others.filter(pc.invert(matches(others, _NOT_FINITE_FORM)))
         if len(finite) < len(others):
-            self.null_words.update(pc.unique(others.filter(matches(others, "(?i)^nan$"))).to_pylist())
+            self._count_words(others.filter(matches(others, "(?i)^nan$")))
         self.finite += len(integers) + len(finite)
         self.whole += _count(finite, _WHOLE_FORM)
         self.wide_numbers += pc.sum(pc.is_inf(pc.cast(finite, pa.float64()))).as_py() or 0
+
+    def _count_words(self, text: pa.StringArray) -> None:
+        self.null_words.update({pair["values"]: pair["counts"] for pair in pc.value_counts(text).to_pylist()})
+
+    def null_word(self, misfits: int) -> str | None:
+        """Return the word that may stand for null and is (nearly) all of so many values that do not fit, if one is."""
+        [(word, count)] = self.null_words.most_common(1) or [("", 0)]
+        return word if count >= MOSTLY * misfits > 0 else None
 
     def fitting(self, target: pa.DataType) -> int:
         """Return how many values can be read as `target`; an upper bound, since details are left to `convert`."""

@@ -45,7 +45,8 @@ class ParquetOrigin:
         self.schema = target_schema({**natural, **declared}, schema, evolve=evolve, partial=partial, path=path)
         for name, plain in natural.items():
             target = self.schema.field(name).type
-            if not _castable(plain, target) or declared.get(name, target) != target:
+            fits = pa.types.is_null(self._source.field(name).type) or _castable(plain, target)
+            if not fits or declared.get(name, target) != target:
                 raise InvalidInputError(
                     "schema-type-change",
                     f"{path} does not fit the dataset: column {name!r} must be {target}, but is {plain} in the file. "
@@ -62,7 +63,7 @@ class ParquetOrigin:
     def _cast_to(self, field: pa.Field) -> pa.DataType | None:
         """Return the type that a column is cast to; None when its values are stored as they are."""
         target = self.schema.field(field.name).type
-        same = storable(field.type, field.name) == target and not _loses(field.type)
+        same = pa.types.is_null(field.type) or (storable(field.type, field.name) == target and not _loses(field.type))
         return None if same or field.type == target else target
 
     def chunks(self, schema: pa.Schema) -> Iterator[Chunk]:

@@ -22,6 +22,7 @@ from jobs.ingest.findings import Finding, Severity
 from jobs.ingest.keyed import append_unseen
 from jobs.ingest.sources import File
 from jobs.ingest.table_keys import RepeatedKeys
+from jobs.ingest.table_schema import INCOMPATIBLE, choices
 from jobs.ingest.table_values import Chunk, RowReject
 from jobs.ingest.tabular import TableOptions, TableSource, open_table
 from jobs.job import Job, Reject
@@ -31,9 +32,6 @@ from lakehouse.tables import Commit, Table
 
 BATCH_ROWS = 250_000
 """Rows of a commit, about: whole chunks of the reader."""
-
-
-_INCOMPATIBLE = ("schema-added-column", "schema-type-change", "schema-case-conflict", "schema-missing-column")
 
 
 @dataclass(slots=True)
@@ -111,7 +109,7 @@ class RowIngest:
                 file.location, self.options, schema, self.key, evolve=self.evolve, partial=partial, flag=self.flag
             )
         except InvalidInputError as error:
-            if error.kind not in _INCOMPATIBLE:
+            if error.kind not in INCOMPATIBLE:
                 raise
             raise _with_choices(error, self.table.name, file.location) from error
 
@@ -219,11 +217,11 @@ def _reject(file: File, row: RowReject) -> Reject:
 
 def _with_choices(error: InvalidInputError, dataset: str, file: str) -> InvalidInputError:
     """Return an error about a file that fits no row of a dataset, with the choices that are left besides correcting it."""
+    evolve, fork = choices(dataset, file)
     return InvalidInputError(
         error.kind,
         f"{error.message} Or change the dataset, which `lakehouse schema check {dataset} {file}` explains, with: "
-        f"lakehouse schema evolve {dataset} --schema {file}; or keep the file apart with: "
-        f"lakehouse dataset fork {dataset} NEW --schema {file} --empty",
+        f"{evolve}; or keep the file apart with: {fork}",
         **error.context,
     )
 

@@ -10,6 +10,9 @@ import pyarrow as pa
 from lakehouse.errors import InvalidInputError, suggest
 from lakehouse.type_names import type_named
 
+INCOMPATIBLE = ("schema-added-column", "schema-type-change", "schema-case-conflict", "schema-missing-column")
+"""Kinds of the errors about a file that fits no row of a dataset: another schema would take it."""
+
 _TIMESTAMP = pa.timestamp("us")
 _TIMESTAMP_UTC = pa.timestamp("us", "UTC")
 
@@ -60,6 +63,14 @@ def _storable_nested(source: pa.DataType, column: str) -> pa.DataType:
         "Convert it first, for example to a number or to text.",
         column=column,
         type=str(source),
+    )
+
+
+def choices(dataset: str, file: object) -> tuple[str, str]:
+    """Return the commands that take a file that fits no row of a dataset: change that, or begin another."""
+    return (
+        f"lakehouse schema evolve {dataset} --schema {file}",
+        f"lakehouse dataset fork {dataset} NEW --schema {file} --empty",
     )
 
 

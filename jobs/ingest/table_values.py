@@ -57,8 +57,8 @@ class RowReject:
     """A row that was not taken.
 
     `line` is the physical line on which the row starts, counted from 1 with the header, or the row number counted
-    from 1 in Parquet. `column` is None when the row as a whole is wrong. `raw` is the source text, cut to 1 kB, and so is
-    `value`, the one that breaks the `rule`. A flagged row was taken, without the value.
+    from 1 in Parquet. `column` is None when the row as a whole is wrong, and all columns of a repeated key. `raw` is the
+    source text, cut to 1 kB, and so is `value`, the one that breaks the `rule`. A flagged row was taken, without the value.
     """
 
     line: int

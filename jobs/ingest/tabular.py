@@ -7,6 +7,7 @@ encoding, null tokens and decimal mark are declared; types are declared or infer
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +23,7 @@ from jobs.ingest.parquet_source import ParquetOrigin
 from jobs.ingest.table_keys import RepeatedKeys
 from jobs.ingest.table_schema import require_column
 from jobs.ingest.table_stage import Stage
-from jobs.ingest.table_values import Chunk, Misfit, Origin, RowReject, TableOptions
+from jobs.ingest.table_values import Chunk, Misfit, Origin, RowReject, TableOptions, cut
 from jobs.ingest.text_table import TextOrigin
 from lakehouse.errors import InvalidInputError, NotFoundError
 from lakehouse.type_names import type_text
@@ -173,13 +174,21 @@ class TableSource:
                 reason = f"other rows have the same key ({', '.join(self.key)})"
                 for row, line in enumerate(lines):
                     if line in twice:
-                        misfits.setdefault(row, []).append(Misfit(self.key[0], "primary_key", reason))
+                        found = Misfit(", ".join(self.key), "primary_key", reason, self._key_of(chunk, row))
+                        misfits.setdefault(row, []).append(found)
         refused = [row for row in sorted(misfits) if not self._set_aside(chunk, row, misfits[row])]
         batch = chunk.batch
         if refused:
             rows = pa.array(range(batch.num_rows), pa.int64())
             batch = batch.filter(pc.invert(pc.is_in(rows, pa.array(refused, pa.int64()))))
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+
+    def _key_of(self, chunk: Chunk, row: int) -> str:
+        """Return the key of a row as text: its value, or a JSON object of several."""
+        values = {name: chunk.batch.column(name)[row].as_py() for name in self.key}
+        if len(values) == 1:
+            return cut(str(values[self.key[0]]))
+        return cut(json.dumps(values, default=str, ensure_ascii=False))
 
     def _set_aside(self, chunk: Chunk, row: int, found: Sequence[Misfit]) -> bool:
         """Note what is wrong with a row; return whether it is taken all the same, with null for what does not fit."""

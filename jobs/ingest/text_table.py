@@ -7,6 +7,7 @@ the whole file, and the staged text is converted chunk by chunk.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class StagedText:
     text_path: Path
     findings: list[Finding]
     decimal: str = "."
+    null_tokens: tuple[str, ...] | None = None
+    """Cells that are read as null; None: the format has a null of its own."""
 
 
 class TextOrigin:
@@ -89,7 +92,14 @@ class TextOrigin:
         misfits = profile.values - profile.fitting(target)
         if 2 * misfits > profile.values:
             found = f"{misfits} of {profile.values} values in the file are not of that type"
-            raise _type_change(path, name, self._inferred[name], target, found)
+            advice = self._null_advice(profile.null_word(misfits))
+            raise _type_change(path, name, self._inferred[name], target, found, advice)
+
+    def _null_advice(self, word: str | None) -> str:
+        if word is None or self._staged.null_tokens is None:
+            return ""
+        options = " ".join(f"--null {shlex.quote(token)}" for token in (*self._staged.null_tokens, word))
+        return f" If {word!r} means null, say so with: {options}."
 
     def chunks(self, schema: pa.Schema) -> Iterator[Chunk]:
         """Yield all rows, converted to `schema`."""
@@ -201,11 +211,13 @@ def _column_findings(name: str, profile: Profile, target: pa.DataType) -> Iterat
         yield Finding("decimal_comma", Severity.WARNING, detail)
 
 
-def _type_change(path: Path, name: str, found: object, expected: object, why: str) -> InvalidInputError:
+def _type_change(
+    path: Path, name: str, found: object, expected: object, why: str, advice: str = ""
+) -> InvalidInputError:
     return InvalidInputError(
         "schema-type-change",
         f"{path} does not fit the dataset: column {name!r} must be {expected}, but {why} (they look like {found}). "
-        "Correct the file, or load it into another column or dataset.",
+        f"Correct the file, or load it into another column or dataset.{advice}",
         column=name,
         expected=str(expected),
         found=str(found),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -189,6 +190,45 @@ def test_what_is_no_schema_is_refused(schema: Any) -> None:
     with pytest.raises(InvalidInputError) as error:
         read_schema(schema)
     assert error.value.kind == "schema-invalid"
+
+
+A = "columns: [{name: a, type: int64}]"
+MISTAKES = [
+    ("colums: []", "it says 'colums', which no schema has. Did you mean 'columns'? Known are columns, key, "),
+    ("a: int", "it says 'a', which no schema has. Known are columns, key, compatibility, misfits; a JSON Schema has "),
+    (f"{A}\nmisfit: flag", "it says 'misfit', which no schema has. Did you mean 'misfits'?"),
+    ("columns: 3", "its columns are no list of {name, type, nullable}."),
+    ("columns: [{name: a, type: int64, nullable: maybe}]", "column 'a' says nullable: 'maybe', which is neither true"),
+    ('columns: [{name: a, type: int64, nullable: "no"}]', "column 'a' says nullable: 'no', which is neither true nor "),
+    (
+        "columns: [{name: a, type: int64, nullable: }]",
+        "column 'a' says nullable: None, which is neither true nor false.",
+    ),
+    ("columns: [{name: a, type: int64}, b]", "column 2 is no {name, type, nullable}."),
+    ("columns: [{name: a, type: int64}, {type: int64}]", "column 2 has no name."),
+    ("columns: [{name: a}]", "column 'a' has no type, such as int64."),
+    ("columns: [{name: a, type: int64, units: cm}]", "says 'units', which no column has. Did you mean 'unit'?"),
+    ("columns: [{name: a, type: int64, colour: red}]", "column 'a' says 'colour', which no column has."),
+    ("columns:\n  - {name: a, type: [int64}", "s.yaml can't be read as yaml (line 2, column 27)."),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), MISTAKES)
+def test_a_mistake_in_a_schema_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """The message has the key, the column or the place, and ends as a sentence."""
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(InvalidInputError) as error:
+        read_schema(tmp_path / "s.yaml")
+    assert error.value.kind == "schema-invalid"
+    assert said in error.value.message
+    assert re.search(r"[^.?][.?]$", error.value.message)
+
+
+def test_a_mistake_in_json_has_its_place(tmp_path: Path) -> None:
+    """A file of JSON that can't be parsed says line and column."""
+    (tmp_path / "s.json").write_text('{"columns": [\n{]}')
+    with pytest.raises(InvalidInputError, match=r"as json \(line 2, column 2\)\."):
+        read_schema(tmp_path / "s.json")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,10 +13,12 @@ from deltalake import DeltaTable, Field, write_deltalake
 
 import catalog
 from catalog import schemas
+from catalog.schema_edits import SchemaEdit
 from catalog.schema_formats import SchemaSpec
 from catalog.schemas import Verdict
 from lakehouse.decisions import Column, Decision, SchemaVersion
 from lakehouse.errors import ConflictError, InvalidInputError, NotFoundError
+from lakehouse.evolving import change_columns
 from lakehouse.lake import Lake
 from lakehouse.tables import Table
 from tests.support.lakes import make_lake
@@ -234,6 +237,30 @@ def test_the_verdict_names_who_uses_a_column(lake: Lake) -> None:
     assert [str(d) for d in dropped.refused] == ["price: removed, was double (breaks readers and writers)"]
 
 
+def test_the_verdict_names_checks_of_other_datasets(lake: Lake) -> None:
+    """A foreign key uses the columns that it points at, SQL those that it names, by whatever name it reads the dataset."""
+    catalog.create_dataset(lake, "u", pa.schema([("t_id", pa.int64()), ("price", pa.float64())]))
+    catalog.add_check(lake, "u", "foreign_key", ["t_id"], parameters={"to": "t"}, name="points")
+    query = "select u.t_id from u join main.t on t.id = u.t_id where main.t.Price < u.price"
+    catalog.add_check(lake, "u", "sql", parameters={"query": query}, name="cheaper")
+    catalog.add_check(lake, "u", "sql", parameters={"query": "select price from u where price < 0"}, name="own")
+    catalog.rename_dataset(lake, "t", "things")
+    found = catalog.check_schema(lake, "things", SchemaSpec((NAME,), key=()))
+    assert [(u.name, u.columns) for u in found.users] == [
+        ("main.u: cheaper", ("id", "price")),
+        ("main.u: points", ("id",)),
+    ]
+
+
+def test_a_derived_dataset_uses_the_columns_that_it_has(lake: Lake) -> None:
+    """A fork with a schema of its own is named only for the columns that it took."""
+    catalog.fork_dataset(lake, "t", "some", pa.schema([("id", pa.int64()), ("NAME", pa.string())]))
+    found = catalog.check_schema(lake, "t", SchemaSpec((ID,)))
+    assert [d.column for d in found.refused] == ["name", "price"]
+    assert found.users == ()
+    assert [u.name for u in catalog.check_schema(lake, "t", SchemaSpec((NAME,), key=())).users] == ["main.some"]
+
+
 def test_a_change_that_others_overtook_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody changes the schema between the look and the decision: the second is to look again."""
     judged = schemas._judge
@@ -249,6 +276,102 @@ def test_a_change_that_others_overtook_is_refused(lake: Lake, monkeypatch: pytes
         catalog.evolve_schema(lake, "t", compatibility="FULL")
     assert error.value.kind == "schema-changed"
     assert catalog.show_schema(lake, "t").schema.compatibility == "BACKWARD"
+
+
+@pytest.mark.parametrize("others", ["added", "registered later", "rewritten"])
+def test_an_edit_comes_on_top_of_what_others_changed(lake: Lake, monkeypatch: pytest.MonkeyPatch, others: str) -> None:
+    """Whatever others do between the look and the commit stays, and the edit is made: none of it is undone or refused."""
+    judged = schemas._judge
+
+    def late(*args: Any) -> Verdict:
+        verdict = judged(*args)
+        monkeypatch.setattr(schemas, "_judge", judged)
+        if others == "added":
+            catalog.evolve_schema(lake, "t", edit=SchemaEdit(add=(Column(name="m", type="int64"),)))
+        elif others == "registered later":
+            change_columns(lake, lake.peek("t"), ROWS.schema.append(pa.field("m", pa.int64())))
+        else:
+            catalog.evolve_schema(lake, "t", edit=SchemaEdit(drop=("price",)), compatibility="NONE")
+        return verdict
+
+    monkeypatch.setattr(schemas, "_judge", late)
+    edit = SchemaEdit(add=(Column(name="n", type="int64"),), column="name", words={"unit": "word"})
+    done = catalog.evolve_schema(lake, "t", edit=edit, misfits="flag")
+    kept = ["id", "name"] if others == "rewritten" else ["id", "name", "price", "m"]
+    found = catalog.show_schema(lake, "t")
+    assert (found.registered, found.schema) == (True, done.new)
+    assert ([c.name for c in found.schema.columns], found.schema.misfits) == ([*kept, "n"], "flag")
+    assert found.schema.columns[1].unit == "word"
+
+
+def test_edits_at_once_all_land(lake: Lake) -> None:
+    """Processes that add columns at the same moment are all done, and the newest version has all of them."""
+
+    def add(number: int) -> None:
+        edit = SchemaEdit(add=(Column(name=f"c{number}", type="int32"),))
+        catalog.evolve_schema(make_lake(lake.root), "t", edit=edit)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    found = catalog.show_schema(lake, "t")
+    assert found.registered
+    assert {c.name for c in found.schema.columns} == {"id", "name", "price", "c0", "c1", "c2", "c3"}
+
+
+def test_a_column_that_others_added_as_something_else_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two add one name with two types: the second is told, and the column stays what it is."""
+    judged = schemas._judge
+
+    def late(*args: Any) -> Verdict:
+        verdict = judged(*args)
+        monkeypatch.setattr(schemas, "_judge", judged)
+        evolve(lake, ID, NAME, PRICE, Column(name="n", type="string"))
+        return verdict
+
+    monkeypatch.setattr(schemas, "_judge", late)
+    with pytest.raises(ConflictError) as error:
+        evolve(lake, ID, NAME, PRICE, Column(name="n", type="int64"))
+    assert error.value.kind == "schema-changed"
+    assert catalog.show_schema(lake, "t").schema.columns[3].type == "string"
+
+
+def test_the_same_change_again_registers_what_a_dead_writer_left(lake: Lake) -> None:
+    """A change that died between commit and registration is registered by its repetition, and then there is nothing to do."""
+    number = Column(name="n", type="int64")
+    change_columns(lake, lake.peek("t"), ROWS.schema.append(pa.field("n", pa.int64())))
+    assert numbers(lake)[0] == (2, ["id", "name", "price", "n"], False)
+    assert not catalog.check_schema(lake, "t", SchemaSpec((ID, NAME, PRICE, number))).registered
+    assert evolve(lake, ID, NAME, PRICE, number).new.number == 2
+    assert numbers(lake) == [(2, ["id", "name", "price", "n"], True), (1, ["id", "name", "price"], True)]
+    assert not evolve(lake, ID, NAME, PRICE, number)
+
+
+def test_a_schema_that_says_no_meaning_keeps_it(lake: Lake) -> None:
+    """What columns mean goes only when that is asked for: a data file says names and types alone."""
+    words = {"description": "of the buyer", "semantic": "pii:name", "unit": "words"}
+    catalog.evolve_schema(lake, "t", edit=SchemaEdit(column="name", words=words))
+    done = catalog.evolve_schema(lake, "t", ROWS.schema.append(pa.field("n", pa.int64())))
+    assert [d.what for d in done.differences] == ["added"]
+    assert catalog.show_schema(lake, "t").schema.columns[1] == replace(NAME, **words)
+    catalog.evolve_schema(lake, "t", edit=SchemaEdit(column="name", words={"semantic": ""}))
+    assert catalog.show_schema(lake, "t").schema.columns[1].semantic == ""
+
+
+def test_the_key_follows_another_spelling(lake: Lake) -> None:
+    """A key column whose case alone changes stays the key, of the schema and of the dataset."""
+    capital = (replace(ID, name="ID", type="int64"), NAME, PRICE)
+    assert [d.what for d in catalog.check_schema(lake, "t", SchemaSpec(capital)).refused] == ["case"]
+    evolve(lake, *capital, compatibility="NONE")
+    assert catalog.show_dataset(lake, "t").dataset.key_columns == ("ID",)
+    assert catalog.show_schema(lake, "t").schema.key_columns == ("ID",)
+
+
+def test_a_key_can_be_given_up(lake: Lake) -> None:
+    """An edit with an empty key is a difference that breaks readers and writers, and takes the key away."""
+    verdict = catalog.check_schema(lake, "t", edit=SchemaEdit(key=()))
+    assert [str(d) for d in verdict.refused] == ["id: key id -> (none) (breaks readers and writers)"]
+    catalog.evolve_schema(lake, "t", edit=SchemaEdit(key=()), compatibility="NONE")
+    assert catalog.show_dataset(lake, "t").dataset.key_columns == ()
 
 
 def test_the_view_of_schemas(lake: Lake) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 import catalog
 import jobs
+from catalog.schema_formats import SchemaSpec
 from jobs.query import QueryReport
 from lakehouse.decisions import Cursor, Dataset, Lease
 from lakehouse.errors import AccessDeniedError, InvalidInputError, LakeError, NotFoundError, StateError
 from lakehouse.lake import Lake
+from lakehouse.registry import columns_of
 from tests.support.lakes import make_lake, make_table, read
 
 PHOTOS = pa.schema([("id", pa.int64()), ("label", pa.string()), ("taken_at", pa.timestamp("us", tz="UTC"))])
@@ -61,6 +63,17 @@ def publish_changes(lake: Lake) -> None:
 def counted(report: QueryReport) -> tuple[int, int, int]:
     """Return the rows added, removed and changed."""
     return report.added, report.removed, report.changed
+
+
+def test_the_verdict_names_the_columns_of_the_query(lake: Lake) -> None:
+    """A change of a column concerns a made dataset when the query names the column, in any case, or the dataset has it."""
+    jobs.create_from_query(lake, "sevens", "select ID from \"photos@latest\" where LABEL = '7'")
+    jobs.create_from_query(lake, "whole", 'from "photos@latest"')
+    dropped = catalog.check_schema(lake, "photos", SchemaSpec(columns_of(PHOTOS)[:1]))
+    assert [(u.name, u.columns) for u in dropped.users if u.kind == "dataset"] == [
+        ("main.sevens", ("label",)),
+        ("main.whole", ("label", "taken_at")),
+    ]
 
 
 # -- making -------------------------------------------------------------------------------------------------------

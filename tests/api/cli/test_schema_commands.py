@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 
 import catalog
 import lakehouse
+from lakehouse.evolving import change_columns
 
 from .conftest import Typed
 
@@ -61,6 +63,27 @@ def test_schema_evolve(cli: Typed) -> None:
     assert cli.json("schema", "evolve", "pets", "--misfits", "flag")["misfits"] == "flag"
 
 
+def test_a_schema_without_a_number_says_so(cli: Typed) -> None:
+    """What a dead writer left is marked, without a time or a person, until `evolve` registers it."""
+    lake = lakehouse.connect(cli.root)
+    columns = lake.peek("pets").schema.append(pa.field("n", pa.int64()))
+    change_columns(lake, lake.peek("pets"), columns)
+    assert "not yet" in cli.ok("schema", "list", "pets").stdout.splitlines()[1]
+    newest = cli.json("schema", "list", "pets")[0]
+    assert (newest["number"], newest["registered"], newest["created_at"]) == (2, False, None)
+    assert cli.ok("schema", "evolve", "pets").stderr == "main.pets has the schema s2 now.\n"
+    assert "not yet" not in cli.ok("schema", "list", "pets").stdout
+    assert cli.ok("schema", "evolve", "pets").stderr == ""
+
+
+def test_schema_evolve_takes_the_key_away(cli: Typed) -> None:
+    """`--key ''` means no key, is said in the verdict, and asks first."""
+    said = cli.ok("schema", "evolve", "pets", "--key", "", "--compatibility", "NONE").stdout
+    assert "id      key" in said
+    cli.ok("schema", "evolve", "pets", "--key", "", "--compatibility", "NONE", "--yes")
+    assert cli.json("dataset", "show", "pets")["key"] == []
+
+
 def test_schema_check_of_a_schema(cli: Typed, tmp_path: Path) -> None:
     """`schema check` lists each difference, whom it breaks and who uses the column; exit code 2 when it is refused."""
     lake = lakehouse.connect(cli.root)
@@ -104,6 +127,63 @@ def test_schema_check_of_a_table(cli: Typed, tmp_path: Path) -> None:
     assert (bad.code, bad.json["refused"], bad.json["allowed"]) == (2, "schema-added-column", False)
     assert cli.json("schema", "check", "pets", tmp_path / "data.json")["rows"] == 1
     assert cli.json("show", "pets")["rows"] == 4
+
+
+def test_schema_check_of_a_table_knows_the_policy(cli: Typed, tmp_path: Path) -> None:
+    """Under `flag` it says what an ingest would do: all rows land, some without a value, and the exit code is 0."""
+    rows = "".join(f"{n},cat,1.5\n" for n in range(10, 20))
+    (tmp_path / "some.csv").write_text(f"id,label,price\n{rows}30,dog,x\n")
+    cli.ok("schema", "evolve", "pets", "--misfits", "flag")
+    found = cli.json("schema", "check", "pets", tmp_path / "some.csv")
+    assert (found["rows"], found["rejects_by_code"], found["flagged_by_code"]) == (11, {}, {"type_mismatch": 1})
+    assert "type_mismatch 1" in cli.ok("schema", "check", "pets", tmp_path / "some.csv").stdout
+    assert cli.json("ingest", tmp_path / "some.csv", "--dataset", "pets")["ingested"] == 11
+
+
+def test_schema_check_reads_a_table_as_ingest_does(cli: Typed, tmp_path: Path) -> None:
+    """It has the options of `ingest` for text files."""
+    (tmp_path / "eu.csv").write_bytes("id;label;price\n10;Käfer;1,5\n11;-;-\n".encode("latin-1"))
+    options = ["--delimiter", ";", "--encoding", "latin-1", "--null", "-", "--decimal", ","]
+    assert cli("schema", "check", "pets", tmp_path / "eu.csv").code == 2
+    assert cli.json("schema", "check", "pets", tmp_path / "eu.csv", *options)["rows"] == 2
+
+
+def test_schema_check_explains_a_refusal(cli: Typed, tmp_path: Path) -> None:
+    """A file that fits no row is shown with its differences and the commands that take it, the first of which works."""
+    file = tmp_path / "more.csv"
+    file.write_text("id,label,price,size\n10,cat,1.5,3\n")
+    cli.ok("schema", "evolve", "pets", "--column", "label", "--semantic", "label")
+    shown = cli("schema", "check", "pets", file)
+    assert shown.code == 2
+    evolve = f"schema evolve main.pets --schema {file}"
+    assert f"lakehouse {evolve}" in shown.stdout
+    assert "lakehouse dataset fork main.pets NEW --schema" in shown.stdout
+    assert "size    added  int64" in shown.stdout
+    found = cli("schema", "check", "pets", file, "--output", "json").json
+    assert [d["column"] for d in found["verdict"]["differences"]] == ["size"]
+    cli.ok(*evolve.split())
+    assert cli.json("schema", "show", "pets")["columns"][1]["semantic"] == "label"
+    cli.ok("ingest", file, "--dataset", "pets")
+
+
+def test_a_model_in_the_current_folder(cli: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--schema module:Model` looks for the module where the command is typed."""
+    (tmp_path / "models_typed_here.py").write_text(
+        "from pydantic import BaseModel\n\n\nclass Order(BaseModel):\n    id: int\n    note: str | None = None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    cli.ok("dataset", "create", "orders", "--schema", "models_typed_here:Order")
+    assert [c["name"] for c in cli.json("show", "orders")["schema"]] == ["id", "note"]
+    assert sys.path == path
+
+
+def test_schema_export_where_nothing_can_be_written(cli: Typed, tmp_path: Path) -> None:
+    """A folder that is not there is an error with the path and what to do."""
+    for out in (tmp_path / "absent" / "x.json", tmp_path):
+        ran = cli("schema", "export", "pets", "-o", out, "--output", "json")
+        assert (ran.code, ran.json["error"]["kind"]) == (2, "output-invalid")
+        assert str(out) in ran.json["error"]["message"]
 
 
 def test_schema_export(cli: Typed, tmp_path: Path) -> None:

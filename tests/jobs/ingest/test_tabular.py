@@ -249,6 +249,15 @@ def test_rows_with_null_or_repeated_composite_keys_are_rejected(tmp_path: Path) 
     assert [(reject.line, reject.code) for reject in rejects] == [(n, "primary_key") for n in (2, 4, 5, 6)]
 
 
+def test_rejects_of_repeated_keys_have_the_key(tmp_path: Path) -> None:
+    """Column and value are those of the key: of several columns their names, and a JSON object."""
+    path = write(tmp_path / "t.csv", "a,b\n7,ä\n7,ä\n8,z\n,z\n")
+    _, rejects = read(path, key=["a"])
+    assert [(r.column, r.value, r.rule) for r in rejects] == [("a", "7", "key a")] * 2 + [("a", None, "key a")]
+    _, rejects = read(path, key=["a", "b"])
+    assert [(r.column, r.value) for r in rejects] == [("a, b", '{"a": 7, "b": "ä"}')] * 2 + [("a", None)]
+
+
 def test_existing_schema_rejects_single_rows_and_fills_missing_columns(tmp_path: Path) -> None:
     """A minority of misfits are rejects; a column that the file lacks is null; null where forbidden is a reject."""
     schema = pa.schema(
@@ -348,6 +357,43 @@ def test_parquet_fits_a_schema_only_by_casts_that_keep_values(tmp_path: Path) ->
     with pytest.raises(InvalidInputError) as error:
         open_table(parquet(tmp_path / "u.parquet", {"a": pa.array(["1"])}), schema=schema)
     assert error.value.kind == "schema-type-change"
+
+
+def test_a_parquet_column_of_nothing_fits_every_type(tmp_path: Path) -> None:
+    """A column without a type holds null alone: it is null in any column, without a word, and a reject where null is not allowed."""
+    path = parquet(tmp_path / "t.parquet", {"a": pa.array([1, 2]), "n": pa.nulls(2)})
+    for kind in (pa.int32(), pa.string(), pa.timestamp("us", "UTC"), pa.list_(pa.int64()), pa.decimal128(9, 2)):
+        schema = pa.schema([("a", pa.int64()), ("n", kind)])
+        table, rejects = read(path, schema=schema)
+        assert (table.schema, table.column("n").null_count, rejects) == (schema, 2, [])
+        with open_table(path, schema=schema) as source:
+            assert source.findings == ()
+    _, rejects = read(path, schema=pa.schema([pa.field("a", pa.int64()), pa.field("n", pa.int32(), nullable=False)]))
+    assert [reject.code for reject in rejects] == ["not_null", "not_null"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (["NA"] * 9 + ["1"], "If 'NA' means null, say so with: --null '' --null NA."),
+        (["n/a"] * 9 + ["x", "1", "2"], "--null n/a."),
+        (["x"] * 9 + ["1"], "another column or dataset."),
+        (["NA"] * 5 + ["x"] * 5, "another column or dataset."),
+    ],
+)
+def test_a_column_full_of_one_word_for_null_is_told_how_to_read_it(
+    tmp_path: Path, cells: list[str], advice: str
+) -> None:
+    """When a well-known word is nearly all that does not fit, the refusal names the option; other values it never says."""
+    path = write(tmp_path / "t.csv", "a,b\n" + "".join(f"{n},{cell}\n" for n, cell in enumerate(cells)))
+    schema = pa.schema([("a", pa.int64()), ("b", pa.float64())])
+    with pytest.raises(InvalidInputError) as error:
+        open_table(path, schema=schema)
+    assert error.value.message.endswith(advice)
+    lines = write(tmp_path / "t.jsonl", "".join(f'{{"a": 1, "b": "{cell}"}}\n' for cell in cells))
+    with pytest.raises(InvalidInputError) as error:
+        open_table(lines, schema=schema)
+    assert "--null" not in error.value.message
 
 
 def test_parquet_is_streamed_in_order_and_checked_for_keys(tmp_path: Path) -> None:

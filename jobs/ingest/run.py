@@ -241,6 +241,13 @@ class _Ingest:
         """Take tabular files."""
         files, dataset, first = self._table_files(), known_dataset(self.lake, self.dataset), None
         self.progress.total(None)
+        if self.mode == "merge" and not self.key and not (dataset and dataset.key_columns):
+            raise InvalidInputError(
+                "key-missing",
+                f"A merge into {self.dataset} needs a key: the dataset has none and none was given. Name its columns: --key "
+                "id; nothing was made.",
+                dataset=self.dataset,
+            )
         if dataset is None:
             first = open_table(files[0].location, self.options, None, self.key)
             dataset = create_dataset(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import catalog
 import jobs
 from jobs import TableOptions
 from jobs.ingest import rows as row_module
@@ -220,3 +221,14 @@ def test_a_key_in_two_files_of_an_overwrite_is_refused(lake: Lake, write: Write)
     assert (report.items, report.ingested, report.rejects_by_code) == (4, 2, {"primary_key": 2})
     found = {(r["source"], r["line"], r["column_name"]) for r in rejects(lake, report.run)}
     assert found == {(str(one), 3, "id"), (str(two), 2, "id")}
+
+
+def test_a_merge_without_a_key_makes_nothing(lake: Lake, write: Write) -> None:
+    """A merge that no key can place is refused before a dataset is made for it; with one it makes the dataset."""
+    source = write("t.csv", "id,name\n1,a\n")
+    with pytest.raises(InvalidInputError, match="--key") as caught:
+        jobs.ingest(lake, source, dataset="t", mode="merge")
+    assert caught.value.kind == "key-missing"
+    assert catalog.list_datasets(lake) == []
+    jobs.ingest(lake, source, dataset="t", mode="merge", key=["id"])
+    assert values(lake) == [(1, "a")]

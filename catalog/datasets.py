@@ -17,9 +17,9 @@ from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake, new_id
 from lakehouse.ledger import State
 from lakehouse.pins import held
-from lakehouse.references import check_name, check_namespace, parse_name
+from lakehouse.references import Latest, check_name, check_namespace, parse_name
 from lakehouse.registry import columns_of
-from lakehouse.resolution import aliases_of, find_dataset, find_name, known_name, tags_of
+from lakehouse.resolution import aliases_of, choose_version, find_dataset, find_name, known_name, tags_of
 from lakehouse.state import Index
 
 _BY_NAMESPACE = Index(Dataset, lambda d: (d.namespace.casefold(),))
@@ -34,7 +34,7 @@ class DatasetInfo:
 
     dataset: Dataset
     latest_version: int
-    """Number of the newest published version; 0 when none was published."""
+    """Number of the version that `latest` means; 0 when none was published."""
     tags: dict[str, int]
     """Movable tags: {tag: version number}."""
     milestones: list[str]
@@ -382,9 +382,10 @@ def children_of(state: State, dataset: Dataset) -> Iterator[Dataset]:
 
 def _info(state: State, dataset: Dataset) -> DatasetInfo:
     name = find_name(state, dataset.full_name)
+    published = state.get(DatasetVersion, f"{name.series}/v{name.last_version}") is not None
     return DatasetInfo(
         dataset=dataset,
-        latest_version=name.last_version if state.get(DatasetVersion, f"{name.series}/v{name.last_version}") else 0,
+        latest_version=choose_version(state, name, Latest()).number if published else 0,
         tags=tags_of(state, name.series),
         milestones=[m.full_name for m in milestones_of(state, dataset.full_name)],
         children=[d.full_name for d in children_of(state, dataset)],

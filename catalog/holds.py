@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from lakehouse.decisions import Decision, Hold
-from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
+from lakehouse.pins import held
 from lakehouse.references import parse_name
 from lakehouse.resolution import find_dataset, find_name
 
 
 def set_hold(lake: Lake, name: str, reason: str) -> Hold:
-    """Put a dataset under a legal hold; one that is under a hold gets the new reason.
+    """Put a dataset under a legal hold; the same once more changes nothing.
 
     Args:
         name: `[namespace.]name`.
@@ -21,6 +22,7 @@ def set_hold(lake: Lake, name: str, reason: str) -> Hold:
     Raises:
         InvalidInputError: no reason (reason-missing).
         NotFoundError: dataset-not-found, dataset-deleted.
+        StateError: it is under a hold for another reason (hold-exists); a release would end both.
     """
     full = ".".join(parse_name(name))
     if not reason.strip():
@@ -30,6 +32,16 @@ def set_hold(lake: Lake, name: str, reason: str) -> Hold:
 
     def rule(state: State) -> tuple[Hold, list[Decision]]:
         dataset = find_dataset(state, full)
+        known = held(state, dataset.dataset_id)
+        if known is not None and known.reason == reason.strip():
+            return known, []
+        if known is not None:
+            raise StateError(
+                "hold-exists",
+                f"{dataset.full_name} is under a legal hold already: {known.reason.rstrip('.')}. Release that first, with: "
+                f"lakehouse hold release {dataset.full_name} --yes; then set one hold that names both reasons.",
+                dataset=dataset.full_name,
+            )
         hold = Hold(
             dataset_id=dataset.dataset_id,
             full_name=dataset.full_name,

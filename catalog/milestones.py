@@ -11,7 +11,7 @@ from catalog.aggregation import Standing, standing
 from catalog.aggregation import advance as _advance
 from catalog.candidates import choose
 from catalog.linkage import Orphaned, orphans_of
-from lakehouse.decisions import DataTag, Decision, Link, Milestone, MilestoneVersion
+from lakehouse.decisions import DatasetVersion, DataTag, Decision, Link, Milestone, MilestoneVersion
 from lakehouse.errors import InvalidInputError, StateError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
@@ -25,7 +25,7 @@ from lakehouse.references import (
     parse_milestone_ref,
     parse_name,
 )
-from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version, known_name
+from lakehouse.resolution import find_dataset, find_milestone, find_milestone_version, known_name, pinned_version
 
 Advance = Literal["any", "all"]
 Policy = Literal["automatic", "manual"]
@@ -39,6 +39,8 @@ class MilestoneInfo:
     attribute: str | None
     """What the members' data tag means: `IS_FINAL`; None for a data tag that no mapping knows."""
     color: str | None
+    notices: tuple[DatasetVersion, ...]
+    """Members' versions that were deprecated or withdrawn since."""
 
 
 def define_milestone(
@@ -371,7 +373,9 @@ def _without_version(name: str) -> MilestoneRef:
 
 def _info(state: State, version: MilestoneVersion) -> MilestoneInfo:
     tag = state.get(DataTag, (version.data_tag or "").casefold())
-    return MilestoneInfo(version, tag.attribute if tag else None, tag.color if tag else None)
+    found = (pinned_version(state, member) for member in version.members)
+    notices = tuple(v for v in found if v is not None and v.notice)
+    return MilestoneInfo(version, tag.attribute if tag else None, tag.color if tag else None, notices)
 
 
 __all__ = [

@@ -150,7 +150,8 @@ def find_retention(state: State, scope: str) -> Retention:
 def list_retention(lake: Lake) -> list[Retention]:
     """Return all policies by what they are about."""
     state = lake.state()
-    names = {n.series: n.full_name for n in state.all(Name) if n.alias_of is None}
+    # A name that was given back has no numbering, as has the policy of a namespace.
+    names = {n.series: n.full_name for n in state.all(Name) if n.alias_of is None and n.series}
     found = [Retention(names.get(p.series or "") or _key(p.namespace), p) for p in state.all(RetentionPolicy)]
     return sorted(found, key=lambda r: r.scope.casefold())
 

@@ -14,17 +14,17 @@ from catalog.copies import copied
 from catalog.milestones import joining
 from lakehouse import changes
 from lakehouse.commit_chain import extension
-from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Tag
+from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Name, Tag
 from lakehouse.diff import diff
 from lakehouse.errors import AccessDeniedError, ConflictError, LakeError, NotFoundError, StateError, StorageError
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.metrics import combine, measure
-from lakehouse.notices import refuse_withdrawn
+from lakehouse.notices import refuse_withdrawn, sentence
 from lakehouse.pins import is_condemned, refuse_condemned
 from lakehouse.proof import prove_files
 from lakehouse.references import check_tag, parse, parse_name
-from lakehouse.resolution import find_name, known_name, published_at, refuse_expired, tags_of, versions_of
+from lakehouse.resolution import find_dataset, find_name, known_name, published_at, refuse_expired, tags_of, versions_of
 from lakehouse.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def publish(
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
         StateError: the data tag is a movable tag of this dataset (tag-taken), the dataset was deleted or replaced
             meanwhile (dataset-replaced), it or the milestone would get another number (version-mismatch), the state
-            fails a check of severity `error` (check-failed).
+            fails a check of severity `error` (check-failed), or is a version that was withdrawn (version-withdrawn).
         ConflictError: new checks came again and again while it was published (checks-changed).
         StorageError: a data file is missing or damaged (file-missing, file-damaged); nothing is published.
     """
@@ -150,6 +150,7 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
                 dataset=full_name,
             )
         refuse_condemned(state, snapshot.dataset.dataset_id, full_name, snapshot.table_version)
+        _refuse_withdrawn_state(state, name, snapshot, origin)
         passed.refuse_new(state)
         version = DatasetVersion(
             series=name.series,
@@ -178,6 +179,21 @@ def _publish(lake: Lake, snapshot: Snapshot, origin: int | None, wish: _Wish) ->
     return lake.ledger.decide(rule, run=wish.run, message=wish.message or None).result
 
 
+def _refuse_withdrawn_state(state: State, name: Name, snapshot: Snapshot, origin: int | None) -> None:
+    """Refuse to publish what was withdrawn as a new version; the next copy of an adopted state is the same again."""
+    for version in versions_of(state, name.series):
+        same = version.table_version == snapshot.table_version or (origin is not None and version.copied_from == origin)
+        if same and version.withdrawn and version.dataset_id == snapshot.dataset.dataset_id:
+            raise StateError(
+                "version-withdrawn",
+                f"{name.full_name}@#{snapshot.table_version} was not published: {sentence(version).rstrip('.')}. Correct "
+                "the data and publish that, or take the notice back with: "
+                f"lakehouse deprecate {name.full_name}@v{version.number} --undo",
+                dataset=name.full_name,
+                version=version.number,
+            )
+
+
 def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     """Point a movable tag at the published version that a reference names.
 
@@ -185,7 +201,7 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
         reference: `photos@v3`, `photos@latest`, `photos@FINAL`; a state that was never published is refused.
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
-        NotFoundError: what the reference names does not exist.
+        NotFoundError: what the reference names does not exist, or the dataset was deleted (dataset-deleted).
         StateError: the state is not published (version-not-published), was given up (version-expired) or withdrawn
             (version-withdrawn); the word is a data tag (tag-taken).
     """
@@ -201,6 +217,7 @@ def set_tag(lake: Lake, reference: str, tag: str) -> Tag:
     chosen = version
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
+        find_dataset(state, found.reference.name)
         refuse_expired(state, chosen)
         refuse_withdrawn(state, chosen)
         used = {v.data_tag.casefold() for v in versions_of(state, chosen.series)} | {d.key for d in state.all(DataTag)}

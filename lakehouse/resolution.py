@@ -335,13 +335,15 @@ def _member(state: State, ref: Reference, selector: InMilestone | InSnapshot) ->
 def _pinned(state: State, ref: Reference, member: Member) -> Resolved:
     dataset = state.get(Dataset, member.dataset_id)
     assert dataset is not None, "the ledger never forgets a dataset that something pins"
-    version = published_at(state, member.dataset_id, member.table_version)
-    if member.version is not None:
-        exact = [
-            v for v in state.find(_STATES, (member.dataset_id, member.table_version)) if v.number == member.version
-        ]
-        version = named_now(state, exact[0]) if exact else version
-    return Resolved(_renamed(ref, dataset.full_name), dataset, member.table_version, version)
+    return Resolved(_renamed(ref, dataset.full_name), dataset, member.table_version, pinned_version(state, member))
+
+
+def pinned_version(state: State, member: Member) -> DatasetVersion | None:
+    """Return the published version that a member stands for, as it is now; else the newest of its state, if any."""
+    for version in state.find(_STATES, (member.dataset_id, member.table_version)):
+        if version.number == member.version:
+            return named_now(state, version)
+    return published_at(state, member.dataset_id, member.table_version)
 
 
 def refuse_expired(state: State, version: DatasetVersion) -> None:

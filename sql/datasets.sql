@@ -10,7 +10,8 @@
 -- location        VARCHAR      key of its Delta table under the root, or the full URI of an adopted one
 -- owner, license, description VARCHAR  as entered; '' when not
 -- aliases         VARCHAR[]    former names that still mean it
--- latest_version  BIGINT       newest version published under its name, by this dataset or another; null when none was
+-- latest_version  BIGINT       version that @latest means, of its name, by this dataset or another: the newest that was
+--                              neither withdrawn nor expired, if there is one; null when none was published
 -- created_at, deleted_at TIMESTAMP WITH TIME ZONE
 with dataset as (
     select unnest(from_json(value, '{
@@ -20,10 +21,18 @@ with dataset as (
     from lake.ledger_state
     where entity = 'dataset' and value ->> 'copy_of' is null -- copies of an adopted one's versions have no name
 ), numbering as (
-    select key as folded, cast(value ->> 'last_version' as bigint) as latest_version
-    from lake.ledger_state
-    where entity = 'name' and (value ->> 'series') || '/v' || (value ->> 'last_version') in (
-        select key from lake.ledger_state where entity = 'version')
+    select
+        name.key as folded,
+        coalesce(
+            max(cast(version.value ->> 'number' as bigint)) filter (
+                where not coalesce(cast(version.value ->> 'withdrawn' as boolean), false)
+                and version.value ->> 'expired_at' is null),
+            max(cast(version.value ->> 'number' as bigint))) as latest_version
+    from lake.ledger_state name
+    join lake.ledger_state version
+        on version.entity = 'version' and version.value ->> 'series' = name.value ->> 'series'
+    where name.entity = 'name'
+    group by all
 ), alias as (
     select lower(value ->> 'alias_of') as folded, list(value ->> 'full_name' order by value ->> 'full_name') as aliases
     from lake.ledger_state

@@ -256,11 +256,14 @@ def delete(
         info = catalog.show_dataset(lake, name)
         own, relying = info.dataset, catalog.dependents(lake, name)
         rows = lake.peek(own.full_name).num_rows
-        record = {"dataset": own.full_name, "rows": rows, "versions_kept": info.latest_version}
+        kept = sum(v.expired_at is None for v in catalog.list_versions(lake, name))
+        hold = info.hold.reason if info.hold else None
+        record = {"dataset": own.full_name, "rows": rows, "versions_kept": kept, "hold": hold}
         lines = [
             ("would hide", own.full_name),
             ("rows", number(rows)),
-            ("stays readable", plural(info.latest_version, "published version") if info.latest_version else ""),
+            ("stays readable", plural(kept, "published version") if kept else ""),
+            ("legal hold", f"stays: {hold}" if hold else ""),
             *((f"relied on by {d.kind}", d.name) for d in relying),
         ]
         ask_first(call_of(ctx), record | {"dependents": [asdict(d) for d in relying]}, lines)

@@ -12,11 +12,11 @@ import catalog
 from api.cli import milestone_versions
 from api.cli.call import call_of
 from api.cli.command import Message, command, commands, listed, open_lake
-from api.cli.output import Column, note, print_record, print_rows, version, when, words
+from api.cli.output import Column, note, notice_text, print_record, print_rows, version, when, words
 from catalog.aggregation import Standing
 from catalog.milestones import MilestoneInfo
 from catalog.notifications import Target, check_target, subscribe_all
-from lakehouse.decisions import Milestone
+from lakehouse.decisions import DatasetVersion, Milestone
 from lakehouse.errors import InvalidInputError
 
 app = commands()
@@ -46,6 +46,7 @@ def _milestone_json(value: Milestone) -> dict[str, Any]:
 
 def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
     made = info.version
+    noticed = {(v.dataset_id, v.table_version): v for v in info.notices}
     record: dict[str, Any] = {
         "milestone": made.full_name,
         "version": made.number,
@@ -59,6 +60,7 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
         "datasets": [
             {k: v for k, v in asdict(m).items() if k in ("version", "table_version", "data_tag")}
             | {"dataset": m.full_name, "ready": True}
+            | _notice_json(noticed.get((m.dataset_id, m.table_version)))
             for m in made.members
         ],
         "links": [asdict(proof) for proof in made.proofs],
@@ -81,8 +83,14 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
             Column("version", shown=version),
             Column("table_version", "commit", lambda n: f"#{n}", right=True),
             Column("data_tag", "data tag"),
+            Column("said", "notice"),
         ]
-        print_rows(call_of(ctx), record["datasets"], columns, empty="")
+        rows = [m | {"said": notice_text(m["notice"], withdrawn=m["withdrawn"])} for m in record["datasets"]]
+        print_rows(call_of(ctx), rows, columns, empty="")
+
+
+def _notice_json(noticed: DatasetVersion | None) -> dict[str, Any]:
+    return {"notice": noticed.notice if noticed else None, "withdrawn": noticed is not None and noticed.withdrawn}
 
 
 def standing_json(found: Standing) -> dict[str, Any]:

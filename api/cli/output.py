@@ -48,6 +48,11 @@ def version(value: int | None) -> str:
     return f"v{value}" if value else ""
 
 
+def notice_text(notice: str | None, *, withdrawn: bool) -> str:
+    """Return what became of a version: `deprecated: labels were shifted`; nothing without a notice."""
+    return f"{'withdrawn' if withdrawn else 'deprecated'}: {notice}" if notice else ""
+
+
 def shown_reference(reference: str, table_version: int) -> str:
     """Return a reference with what it resolved to: `photos@v2 (#5)`."""
     at = f"#{table_version}"

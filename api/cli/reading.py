@@ -16,6 +16,7 @@ from api.cli.output import (
     Column,
     counted,
     note,
+    notice_text,
     number,
     plural,
     print_json,
@@ -37,7 +38,7 @@ from lakehouse.copying import copy_id
 from lakehouse.decisions import Dataset, DatasetVersion
 from lakehouse.diff import Diff
 from lakehouse.errors import InvalidInputError
-from lakehouse.lake import Lake
+from lakehouse.ledger import State
 from lakehouse.references import parse
 from lakehouse.snapshots import Snapshot
 from lakehouse.tables import Table
@@ -119,12 +120,12 @@ def log(
     top, own = found.table_version, found.dataset
     # A start in the past needs the log up to it, so there the limit applies afterwards.
     entries = Table(lake.storage, own, lake.actor).log(limit if top is None else None)
-    published = _published(lake, own)
+    published = _published(lake.state(), own)
     wanted = islice((e for e in entries if top is None or e.table_version <= top), limit)
     rows = [
         {
             "table_version": e.table_version,
-            "version": published[e.table_version].number if e.table_version in published else None,
+            "version": published[e.table_version][-1].number if e.table_version in published else None,
             "created_at": e.created_at,
             "operation": e.operation,
             "rows_added": e.rows_added,
@@ -133,14 +134,18 @@ def log(
             "user": e.user,
             "message": e.message,
             "run": e.run,
-            "notice": (published[e.table_version].notice or None) if e.table_version in published else None,
+            "notice": (published[e.table_version][-1].notice or None) if e.table_version in published else None,
+            "versions": [
+                {"version": v.number, "data_tag": v.data_tag, "notice": v.notice or None, "withdrawn": v.withdrawn}
+                for v in published.get(e.table_version, ())
+            ],
         }
         for e in wanted
     ]
     columns = [
         Column("table_version", "commit", lambda n: f"#{n}", right=True),
-        Column("version", shown=version),
-        Column("notice"),
+        Column("versions", "version", lambda found: words(version(v["version"]) for v in found)),
+        Column("versions", "notice", _notices),
         Column("created_at", "time", when),
         Column("operation"),
         counted("rows_added", "added"),
@@ -153,16 +158,25 @@ def log(
     print_rows(call_of(ctx), rows, columns, empty="No commits.")
 
 
-def _published(lake: Lake, own: Dataset) -> dict[int, DatasetVersion]:
-    """Return the newest published version of each table version; of an adopted table, of what was copied, too."""
-    found: dict[int, DatasetVersion] = {}
-    for v in sorted(lake.state().all(DatasetVersion), key=lambda v: v.number):
+def _notices(versions: list[dict[str, Any]]) -> str:
+    """Say what became of the versions of a commit; of several, of which one."""
+    return "; ".join(
+        (f"v{v['version']} " if len(versions) > 1 else "") + notice_text(v["notice"], withdrawn=v["withdrawn"])
+        for v in versions
+        if v["notice"]
+    )
+
+
+def _published(state: State, own: Dataset) -> dict[int, list[DatasetVersion]]:
+    """Return the published versions of each table version, oldest first; of an adopted table, of what was copied, too."""
+    found: dict[int, list[DatasetVersion]] = {}
+    for v in sorted(state.all(DatasetVersion), key=lambda v: v.number):
         if v.expired_at is not None:
             continue
         if v.dataset_id == own.dataset_id:
-            found[v.table_version] = v
+            found.setdefault(v.table_version, []).append(v)
         elif v.copied_from is not None and v.dataset_id == copy_id(own):
-            found[v.copied_from] = v
+            found.setdefault(v.copied_from, []).append(v)
     return found
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 import catalog
 from lakehouse.errors import InvalidInputError, LakeError, NotFoundError, StateError
@@ -113,6 +115,52 @@ def test_publication_goes_on(three: Lake) -> None:
     three.table("photos").append(pa.table({"id": [4], "label": ["y"]}))
     assert catalog.publish(three, "photos").number == 4
     assert three.read("photos@latest").num_rows == 4
+
+
+def test_what_was_withdrawn_is_not_published_again(three: Lake) -> None:
+    """The state of a withdrawn version gets no other number, until the notice is taken back."""
+    catalog.deprecate(three, "photos@v3", "wrong labels", withdraw=True)
+    with pytest.raises(
+        StateError, match=r"v3 was withdrawn .* wrong labels\. .*deprecate main\.photos@v3 --undo"
+    ) as caught:
+        catalog.publish(three, "photos")
+    assert caught.value.kind == "version-withdrawn"
+    catalog.undeprecate(three, "photos@v3")
+    assert catalog.publish(three, "photos").number == 4
+
+
+def test_copies_of_what_was_withdrawn_are_not_published(lake: Lake, tmp_path: Path) -> None:
+    """Of an adopted table the next copy of a withdrawn state is that state again."""
+    write_deltalake(tmp_path / "theirs", pa.table({"id": [1]}))
+    catalog.adopt_dataset(lake, "theirs", str(tmp_path / "theirs"))
+    catalog.publish(lake, "theirs", copy=True)
+    catalog.deprecate(lake, "theirs@v1", "wrong", withdraw=True)
+    with pytest.raises(StateError) as caught:
+        catalog.publish(lake, "theirs", copy=True)
+    assert caught.value.kind == "version-withdrawn"
+    write_deltalake(tmp_path / "theirs", pa.table({"id": [2]}), mode="append")
+    assert catalog.publish(lake, "theirs", copy=True).number == 2
+
+
+def test_what_is_shown_agrees_with_latest(three: Lake) -> None:
+    """The latest version that a dataset, the list and the view show is the one that `latest` means."""
+    catalog.publish(three, "photos@#2")
+    for number, latest in ((4, 3), (3, 2)):
+        catalog.deprecate(three, f"photos@v{number}", "wrong", withdraw=True)
+        found = three.resolve("photos@latest").version
+        assert found is not None
+        shown = [catalog.show_dataset(three, "photos").latest_version, catalog.list_datasets(three)[0].latest_version]
+        assert [found.number, *shown] == [latest] * 3
+        assert three.sql("select latest_version from datasets where name = 'photos'").fetchall() == [(latest,)]
+
+
+def test_milestones_tell_of_their_members_notices(three: Lake) -> None:
+    """A milestone version shows which of its members' versions were deprecated or withdrawn since."""
+    catalog.define_milestone(three, "spring", ["photos"])
+    assert catalog.show_milestone(three, "spring").notices == ()
+    catalog.deprecate(three, "photos@v3", "wrong", withdraw=True)
+    (noticed,) = catalog.show_milestone(three, "spring/v1").notices
+    assert (noticed.number, noticed.notice, noticed.withdrawn) == (3, "wrong", True)
 
 
 def test_retention_keeps_the_newest_that_can_be_read(three: Lake) -> None:

@@ -91,6 +91,16 @@ def test_a_policy_goes_with_the_name(lake: Lake) -> None:
     assert catalog.list_retention(lake) == []
 
 
+def test_names_given_back_have_no_policy(lake: Lake) -> None:
+    """A namespace's policy is listed as that, also when a name of it was given back."""
+    publish_four(lake, "vision.a")
+    catalog.set_retention(lake, "vision", keep_last=3)
+    catalog.rename_dataset(lake, "vision.a", "vision.b")
+    catalog.unalias_dataset(lake, "vision.a")
+    assert [r.scope for r in catalog.list_retention(lake)] == ["vision.*"]
+    assert lake.sql("select scope from retention").fetchall() == [("vision.*",)]
+
+
 def test_without_policies(lake: Lake) -> None:
     """Where neither a rule nor a policy says what to keep, nothing expires; a dataset's own policy alone can be removed."""
     publish_four(lake, "vision.a")

@@ -255,9 +255,11 @@ def test_views(six: Table, lake: Lake) -> None:
 
 
 def test_hold(photos: Table, lake: Lake) -> None:
-    """A hold is set, gets another reason, is listed and shown, stops clean-ups, and ends."""
-    catalog.set_hold(lake, "Photos", "case 7")
-    hold = catalog.set_hold(lake, "photos", " case 8 ")
+    """A hold is set, listed and shown, stops clean-ups, and ends; the same once more changes nothing."""
+    hold = catalog.set_hold(lake, "Photos", "case 8")
+    before = lake.state().seq
+    assert catalog.set_hold(lake, "photos", " case 8 ") == hold
+    assert lake.state().seq == before
     assert catalog.list_holds(lake) == [hold]
     assert (hold.full_name, hold.reason, hold.created_by) == ("main.photos", "case 8", "tester")
     assert catalog.show_dataset(lake, "photos").hold == hold
@@ -273,6 +275,15 @@ def test_hold(photos: Table, lake: Lake) -> None:
         catalog.set_hold(lake, "photos", " ")
     with pytest.raises(NotFoundError):
         catalog.set_hold(lake, "nothing", "x")
+
+
+def test_no_hold_takes_the_place_of_another(photos: Table, lake: Lake) -> None:
+    """A second hold is refused with the reason of the first and the way to release that, and the first stays."""
+    hold = catalog.set_hold(lake, "photos", "case 1")
+    with pytest.raises(StateError, match=r"case 1\. .*lakehouse hold release main\.photos") as caught:
+        catalog.set_hold(lake, "photos", "case 2")
+    assert caught.value.kind == "hold-exists"
+    assert catalog.list_holds(lake) == [hold]
 
 
 def test_a_hold_outlives_the_name(photos: Table, lake: Lake) -> None:

@@ -120,6 +120,17 @@ def test_only_versions_are_tagged(photos: Table, lake: Lake) -> None:
         catalog.set_tag(lake, "photos@v1", "prod")
 
 
+def test_deleted_datasets_get_no_tags(photos: Table, lake: Lake) -> None:
+    """A version of a deleted dataset is read, and gets no tag before the dataset is brought back."""
+    catalog.publish(lake, "photos")
+    catalog.delete_dataset(lake, "photos")
+    with pytest.raises(NotFoundError) as caught:
+        catalog.set_tag(lake, "photos@v1", "prod")
+    assert caught.value.kind == "dataset-deleted"
+    catalog.undrop_dataset(lake, "photos")
+    assert catalog.set_tag(lake, "photos@v1", "prod").number == 1
+
+
 def test_deleted_while_published(photos: Table, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the name gets another table between reading and deciding, nothing is published under it."""
     decide = lake.ledger.decide

@@ -175,6 +175,24 @@ def test_log(cli: Typed) -> None:
     assert "first rows" in cli.ok("log", "pets").stdout
 
 
+def test_log_shows_all_versions_of_a_commit(cli: Typed) -> None:
+    """`log` shows each version that was published of a commit, and says of which one what became of it."""
+    cli.ok("publish", "pets@v1", "--data-tag", "DRAFT")
+    cli.ok("deprecate", "pets@v1", "--reason", "wrong labels")
+    said = cli.ok("log", "pets").stdout
+    assert "v1, v2" in said
+    assert "v1 deprecated: wrong labels" in said
+    entry = cli.json("log", "pets")[1]
+    assert (entry["version"], entry["notice"]) == (2, None)
+    assert entry["versions"] == [
+        {"version": 1, "data_tag": "FINAL", "notice": "wrong labels", "withdrawn": False},
+        {"version": 2, "data_tag": "DRAFT", "notice": None, "withdrawn": False},
+    ]
+    cli.ok("publish", "pets")
+    cli.ok("deprecate", "pets@v3", "--reason", "worse", "--withdraw")
+    assert " withdrawn: worse" in cli.ok("log", "pets").stdout.splitlines()[1]
+
+
 def test_diff(cli: Typed) -> None:
     """`diff` counts what changed, and shows examples with old and new values."""
     found = cli.json("diff", "pets@v1", "pets")

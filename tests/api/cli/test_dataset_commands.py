@@ -75,6 +75,7 @@ def test_dataset_delete_and_undrop(cli: Typed) -> None:
         "dataset": "main.pets",
         "rows": 4,
         "versions_kept": 1,
+        "hold": None,
         "dependents": [],
     }
     assert cli.json("show", "pets")["rows"] == 4
@@ -83,6 +84,15 @@ def test_dataset_delete_and_undrop(cli: Typed) -> None:
     assert cli.json("show", "pets@v1")["rows"] == 3
     cli.ok("dataset", "undrop", "pets")
     assert cli.json("show", "pets")["rows"] == 4
+
+
+def test_dataset_delete_tells_of_holds(cli: Typed) -> None:
+    """`dataset delete` first says that the dataset is under a legal hold, which stays; and `undrop` finds it again."""
+    cli.ok("hold", "set", "pets", "--reason", "case 7")
+    assert "legal hold      stays: case 7" in cli.ok("dataset", "delete", "pets").stdout
+    assert cli.json("dataset", "delete", "pets")["hold"] == "case 7"
+    cli.ok("dataset", "delete", "pets", "--yes")
+    assert cli.json("dataset", "undrop", "pets")["hold"] == "case 7"
 
 
 def test_dataset_delete_shows_dependents(cli: Typed) -> None:

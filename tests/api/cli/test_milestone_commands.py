@@ -47,6 +47,15 @@ def test_status_and_promotion(spring: Typed) -> None:
     assert spring.json("milestone", "status", "spring")["waiting"] == []
 
 
+def test_show_tells_of_notices(spring: Typed) -> None:
+    """`milestone show` says which member was withdrawn or deprecated since, and why."""
+    spring.ok("promote", "vision.tiles@v1", "FINAL")
+    spring.ok("deprecate", "pets@v1", "--reason", "wrong labels", "--withdraw")
+    assert "withdrawn: wrong labels" in spring.ok("milestone", "show", "spring/v1").stdout
+    members = spring.json("milestone", "show", "spring/v1")["datasets"]
+    assert [(m["notice"], m["withdrawn"]) for m in members] == [("wrong labels", True), (None, False)]
+
+
 def test_publish_says_where_milestones_stand(spring: Typed) -> None:
     """After a publication each milestone of the dataset is told: what it waits for, or what was published."""
     assert "v1 waits: " in spring.ok("publish", "pets", "--data-tag", "FINAL").stderr

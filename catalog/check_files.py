@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catalog.check_kinds import KINDS
 from catalog.declarations import read_yaml
 from lakehouse.decisions import CheckDefinition
 from lakehouse.decisions.checks import Severity
-from lakehouse.errors import InvalidInputError
+from lakehouse.errors import InvalidInputError, suggest
 
 _OWN = ("kind", "name", "column", "columns", "severity")
 
@@ -78,6 +79,14 @@ def _declared(path: Path, number: int, entry: Any, default_name: Callable[[str, 
         raise _invalid(path, f"the columns of check {number} are not a list of names")
     name = entry.get("name", default_name(entry["kind"], columns))
     parameters = {key: value for key, value in entry.items() if key not in _OWN}
+    known = [*_OWN, *KINDS[entry["kind"]].parameters] if entry["kind"] in KINDS else list(parameters)
+    unknown = next((key for key in parameters if key not in known), None)
+    if unknown is not None:
+        shown = f"check {number} ({entry.get('name', entry['kind'])})"
+        near = suggest(str(unknown), known)
+        raise _invalid(
+            path, f"{shown} has the unknown key {unknown!r}.{near} Keys of {entry['kind']}: {', '.join(known)}"
+        )
     if not isinstance(name, str) or not all(isinstance(key, str) for key in parameters):
         raise _invalid(path, f"a name in check {number} is not a text")
     return Declared(name, entry["kind"], tuple(columns), parameters, entry.get("severity", "error"))

@@ -36,9 +36,7 @@ def undecodable(asked: Asked, part: Snapshot) -> Rows:
         InvalidInputError: there is no decoder (extra-missing).
         NotFoundError, FormatError, StorageError: as `read_assets`.
     """
-    missing = [name for name in _LOCATION if name not in part.schema.names]
-    if missing:
-        raise UnfitError(f"There is no column {missing[0]!r}: the rows point at no assets.")
+    refuse_assetless(part)
     if _decoder is None:
         raise InvalidInputError(
             "extra-missing",
@@ -47,6 +45,17 @@ def undecodable(asked: Asked, part: Snapshot) -> Rows:
             extra="jobs",
         )
     return _failing(part, asked.known, _decoder)
+
+
+def refuse_assetless(part: Snapshot) -> None:
+    """Refuse a state without the columns that say where assets are.
+
+    Raises:
+        UnfitError: it lacks one.
+    """
+    missing = [name for name in _LOCATION if name not in part.schema.names]
+    if missing:
+        raise UnfitError(f"There is no column {missing[0]!r}: the rows point at no assets.")
 
 
 def _failing(part: Snapshot, known: Snapshot | None, decoder: Decoder) -> Rows:
@@ -69,4 +78,4 @@ def _judged(block: Sequence[Asset], decoder: Decoder) -> Rows:
         yield pa.RecordBatch.from_pylist(rows)
 
 
-__all__ = ["Decoder", "undecodable", "use_decoder"]
+__all__ = ["Decoder", "refuse_assetless", "undecodable", "use_decoder"]

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from catalog import check_images, check_rules
@@ -20,6 +20,7 @@ from lakehouse.resolution import known_name, living_names
 from lakehouse.session import names_in
 from lakehouse.snapshots import Snapshot
 from lakehouse.spans import parse_span
+from lakehouse.type_names import type_named
 
 Others = Callable[[Lake, CheckDefinition, Snapshot], dict[str, Snapshot]]
 _ANY = 1_000
@@ -32,6 +33,8 @@ class Parameter:
     said: str
     """For people: `a number`."""
     fits: Callable[[Any], bool]
+    why: Callable[[Any], str] = lambda _value: ""
+    """Says, of what does not fit, what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Kind:
     """Whether looking at a row costs so much that one which was only rewritten is left out, see `Asked.known`."""
     until: Callable[[Asked], Any] | None = None
     """Returns when a state stops to pass."""
+    counts: tuple[str, str] = ("row", "rows")
+    """What of it fails: one, and many."""
 
 
 def _number(value: Any) -> bool:
@@ -70,13 +75,18 @@ _ROWS = Parameter("a number of rows", lambda v: _number(v) and isinstance(v, int
 _RATIO = Parameter("a ratio, as 0.9", lambda v: _number(v) and v >= 0)
 _SHARE = Parameter("a share from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
 _SPAN = Parameter("a span of time, as 12h or 7d", lambda v: isinstance(v, str) and _parses(parse_span, v, "max_age"))
-_PATTERN = Parameter("a regular expression (RE2)", lambda v: isinstance(v, str) and _is_pattern(v))
+_PATTERN = Parameter(
+    "a regular expression (RE2)",
+    lambda v: isinstance(v, str) and not _pattern_error(v),
+    lambda v: _pattern_error(v) if isinstance(v, str) else "",
+)
 _REFERENCE = Parameter("a reference, as vision.photos@latest", lambda v: isinstance(v, str) and _parses(parse, v))
 _NAMES = Parameter("a list of column names", lambda v: _is_list(v) and all(isinstance(n, str) for n in v))
 _VALUES = Parameter("a list of texts, numbers or booleans", lambda v: _is_list(v) and all(map(_is_scalar, v)))
 _TYPES = Parameter(
     "an object of column names and types, as {id: int64}",
-    lambda v: isinstance(v, dict) and bool(v) and all(isinstance(t, str) for pair in v.items() for t in pair),
+    lambda v: isinstance(v, dict) and bool(v) and not _types_error(v),
+    lambda v: _types_error(v) if isinstance(v, dict) else "",
 )
 _FLAG = Parameter("true or false", lambda v: isinstance(v, bool))
 
@@ -97,17 +107,29 @@ def _parses(parser: Callable[..., object], *given: Any) -> bool:
     return True
 
 
-def _is_pattern(value: str) -> bool:
+def _pattern_error(value: str) -> str:
+    """Return what is wrong with a pattern, which is its owner's own; nothing when it is one."""
     import duckdb
 
     con = connect()
     try:
         con.execute("select regexp_full_match('', ?)", [value])
-    except duckdb.Error:
-        return False
+    except duckdb.Error as error:
+        return f"{value!r}: {str(error).splitlines()[0].removeprefix('Invalid Input Error: ')}"
     finally:
         con.close()
-    return True
+    return ""
+
+
+def _types_error(types: Mapping[Any, Any]) -> str:
+    for column, kind in types.items():
+        if not isinstance(column, str) or not isinstance(kind, str):
+            return f"{column!r} and its type are not both texts"
+        try:
+            type_named(kind, column)
+        except InvalidInputError as error:
+            return error.message.rstrip(".")
+    return ""
 
 
 def _parent(lake: Lake, definition: CheckDefinition, snapshot: Snapshot) -> dict[str, Snapshot]:
@@ -140,7 +162,9 @@ def _open(lake: Lake, reference: str, snapshot: Snapshot) -> Snapshot:
 
 KINDS: dict[str, Kind] = {
     "not_null": Kind("columns without nulls", by_condition(check_rules.is_null), (1, _ANY), by_row=True),
-    "unique": Kind("columns whose values, taken together, come once", check_rules.repeated, (1, _ANY)),
+    "unique": Kind(
+        "columns whose values, taken together, come once", check_rules.repeated, (1, _ANY), counts=("value", "values")
+    ),
     "foreign_key": Kind(
         "columns whose values, taken together, another dataset's state has",
         check_rules.without_parent,
@@ -180,6 +204,7 @@ KINDS: dict[str, Kind] = {
         (0, 0),
         {"min": _ROWS, "max": _ROWS, "min_ratio": _RATIO, "max_ratio": _RATIO},
         any_of=("min", "max", "min_ratio", "max_ratio"),
+        counts=("bound", "bounds"),
     ),
     "freshness": Kind(
         "a newest value, or without a column a commit, that is not too old",
@@ -195,6 +220,7 @@ KINDS: dict[str, Kind] = {
         (0, 0),
         {"types": _TYPES, "exact": _FLAG},
         required=("types",),
+        counts=("column", "columns"),
     ),
     "image_decodes": Kind(
         "assets that are images and decode", check_images.undecodable, (0, 0), by_row=True, expensive=True
@@ -205,6 +231,7 @@ KINDS: dict[str, Kind] = {
         (1, 1),
         {"min_share": _SHARE, "max_share": _SHARE},
         any_of=("min_share", "max_share"),
+        counts=("class", "classes"),
     ),
     "sql": Kind(
         "a query that returns no row; the dataset's own name means the state that is looked at",
@@ -213,6 +240,7 @@ KINDS: dict[str, Kind] = {
         {"query": _TEXT},
         required=("query",),
         others=_tables,
+        counts=("result row", "result rows"),
     ),
 }
 
@@ -227,7 +255,7 @@ def check_kind(definition: CheckDefinition) -> None:
     name, kind = definition.name, KINDS.get(definition.kind)
     if kind is None:
         raise unknown_kind(definition.kind)
-    if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,100}", name):
+    if not re.fullmatch(r"[\w.\-]{1,100}", name):
         raise _invalid(definition, "the name of a check has letters, digits, `_`, `-` and `.`, at most 100")
     fewest, most = kind.columns
     if not fewest <= len(definition.columns) <= most:
@@ -240,10 +268,36 @@ def check_kind(definition: CheckDefinition) -> None:
             takes = ", ".join(kind.parameters) or "none"
             raise _invalid(definition, f"it has no parameter {parameter!r}; it takes {takes}")
         if not known.fits(value):
-            raise _invalid(definition, f"{parameter!r} is not {known.said}")
+            why = known.why(value)
+            raise _invalid(definition, f"{parameter!r} is not {known.said}" + (f"; {why}" if why else ""))
     missing = [p for p in kind.required if p not in given]
     if missing or (kind.any_of and not any(p in given for p in kind.any_of)):
         raise _invalid(definition, f"it needs {missing[0] if missing else ' or '.join(kind.any_of)}")
+    for low, high in (("min", "max"), ("min_ratio", "max_ratio"), ("min_share", "max_share")):
+        if low in given and high in given and _is_above(given[low], given[high]):
+            raise _invalid(definition, f"{low!r} is above {high!r}, so nothing can pass")
+
+
+def _is_above(low: Any, high: Any) -> bool:
+    """Whether a lower bound is above an upper one; what can't be compared is not, and is refused for its column."""
+    try:
+        return bool(_placed(low) > _placed(high))
+    except TypeError:
+        return False
+
+
+def _placed(bound: Any) -> Any:
+    """Return an ISO date or time as that, and other bounds as they are."""
+    try:
+        return datetime.fromisoformat(bound) if isinstance(bound, str) else bound
+    except ValueError:
+        return bound
+
+
+def counted_by(kind: str, count: int) -> str:
+    """Return the word for so much of what fails a kind of check: `values`."""
+    one, many = KINDS[kind].counts if kind in KINDS else ("row", "rows")
+    return one if count == 1 else many
 
 
 def unknown_kind(name: str) -> InvalidInputError:
@@ -273,4 +327,4 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-__all__ = ["KINDS", "Kind", "check_kind", "jsonable", "unknown_kind"]
+__all__ = ["KINDS", "Kind", "check_kind", "counted_by", "jsonable", "unknown_kind"]

@@ -23,6 +23,7 @@ from lakehouse.readers.duck import identifier, literal, reading
 from lakehouse.session import Session
 from lakehouse.snapshots import Snapshot
 from lakehouse.spans import parse_span
+from lakehouse.type_names import type_named, type_text
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyRelation
@@ -258,13 +259,14 @@ def miscounted(asked: Asked, part: Snapshot) -> Rows:
 def other_schema(asked: Asked, part: Snapshot) -> Rows:
     """Columns that are missing or have another type; with `exact` also those that were not expected."""
     expected: Mapping[str, str] = asked.parameters["types"]
-    there = {f.name: str(f.type) for f in part.schema}
+    there = {f.name: type_text(f.type) for f in part.schema}
+    wanted = {name: type_text(type_named(kind, name)) for name, kind in expected.items()}
     names_seen = [*expected, *(n for n in there if n not in expected)] if asked.parameters.get("exact") else expected
     return _told(
         [
             {"column": name, "expected": expected.get(name), "found": there.get(name)}
             for name in names_seen
-            if expected.get(name) != there.get(name)
+            if wanted.get(name) != there.get(name)
         ]
     )
 
@@ -278,9 +280,8 @@ def fresh_until(asked: Asked) -> datetime:
     age = parse_span(asked.parameters["max_age"], "max_age")
     if not asked.definition.columns:
         return asked.snapshot.created_at + age
+    refuse_timeless(asked)
     (column,) = fields(asked)
-    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
-        raise UnfitError(f"The column {column.name!r} is {column.type}, and freshness needs a date or a time.")
     query = f"select max({identifier(column.name)}) as newest from t where isfinite({identifier(column.name)})"
     newest = next(select(asked.snapshot, [column.name], query)).column(0)[0].as_py()
     if newest is None:
@@ -288,6 +289,17 @@ def fresh_until(asked: Asked) -> datetime:
     if not isinstance(newest, datetime):
         newest = datetime(newest.year, newest.month, newest.day, tzinfo=UTC)
     return (newest if newest.tzinfo else newest.replace(tzinfo=UTC)) + age
+
+
+def refuse_timeless(asked: Asked) -> None:
+    """Refuse a column that is no time.
+
+    Raises:
+        UnfitError: it is none.
+    """
+    for column in fields(asked):
+        if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+            raise UnfitError(f"The column {column.name!r} is {column.type}, and freshness needs a date or a time.")
 
 
 def too_old(until: datetime) -> Rows:

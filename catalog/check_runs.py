@@ -6,12 +6,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import uuid4
 
-from catalog.check_kinds import KINDS, Kind, unknown_kind
+from catalog.check_kinds import KINDS, Kind, counted_by, unknown_kind
 from catalog.check_rows import Failing, tally, without
 from catalog.check_rules import PARENT, Asked, UnfitError, too_old
-from catalog.check_store import CheckResult, Inputs, Known, Method, keep, known_results, with_samples
+from catalog.check_store import CheckResult, Inputs, Known, Method, identified, keep, known_results, with_samples
 from lakehouse.decisions import CheckDefinition, Dataset, DatasetVersion
 from lakehouse.delta import Route
 from lakehouse.errors import ConflictError, InvalidInputError, NotFoundError, StateError, StorageError, suggest
@@ -95,30 +94,32 @@ class Passed:
 
 
 def gate(lake: Lake, snapshot: Snapshot) -> Passed:
-    """Run the checks of a state that is about to be published; warnings are logged.
+    """Run the checks of a state that is about to be published; of one that may be, warnings are logged.
 
     Raises:
         StateError: checks of severity `error` fail (check-failed).
     """
-    failed, passed = [], set()
+    failed, warnings, passed = [], [], set()
     for found in _run(lake, snapshot, definitions_of(lake.state(), snapshot.dataset)):
         if found.ok:
             passed.add(found.digest)
         elif found.severity == "error":
             failed.append(found)
         else:
-            log.warning("%s: the check %s failed: %s", snapshot.reference, found.name, said(found))
+            warnings.append(found)
     if failed:
         name, at = snapshot.dataset.full_name, f"{snapshot.dataset.full_name}@#{snapshot.table_version}"
         raise StateError(
             "check-failed",
             f"{at} was not published, since it fails {len(failed)} of its checks: "
-            f"{'; '.join(f'{found.name}: {said(found)}' for found in failed)}. "
+            f"{_listed(failed)}. {f'Warnings: {_listed(warnings)}. ' if warnings else ''}"
             f"See failing rows with: lakehouse check results '{at}' --samples",
             dataset=name,
             table_version=snapshot.table_version,
             checks={found.name: found.failures for found in failed},
         )
+    for found in warnings:
+        log.warning("%s: warning: the check %s failed: %s", snapshot.reference, found.name, said(found))
     return Passed(snapshot.dataset, frozenset(passed))
 
 
@@ -126,7 +127,16 @@ def said(found: CheckResult) -> str:
     """Return what a failing result says, for people."""
     if found.finding is not None:
         return found.finding.rstrip(".")
-    return f"{found.failures:,} failing of {found.rows:,} rows"
+    if found.ok_until is not None:
+        return f"fresh until {found.ok_until:%Y-%m-%d %H:%M} UTC only"
+    counted = counted_by(found.kind, found.failures)
+    if counted in ("row", "rows"):
+        return f"{found.failures:,} failing of {found.rows:,} rows"
+    return f"{found.failures:,} failing {counted} in {found.rows:,} rows"
+
+
+def _listed(failed: Sequence[CheckResult]) -> str:
+    return "; ".join(f"{found.name}: {said(found)}" for found in failed)
 
 
 def _run(lake: Lake, snapshot: Snapshot, definitions: Sequence[CheckDefinition]) -> list[CheckResult]:
@@ -136,15 +146,15 @@ def _run(lake: Lake, snapshot: Snapshot, definitions: Sequence[CheckDefinition])
     found = [_judge(lake, snapshot, definition, known) for definition in definitions]
     keep(lake, [result for result, new in found if new])
     stored = with_samples(lake, [result for result, new in found if not result.samples])
-    by_id = {result.result: result for result in stored}
-    return [by_id.get(result.result, result) for result, _ in found]
+    samples = {result.result: result.samples for result in stored}
+    return [replace(result, samples=samples.get(result.result, result.samples)) for result, _ in found]
 
 
 def _judge(lake: Lake, snapshot: Snapshot, definition: CheckDefinition, known: Known) -> tuple[CheckResult, bool]:
     """Return a check's result, and whether it has to be kept."""
     started = datetime.now(UTC)
     new = CheckResult(
-        result=uuid4().hex,
+        result="",
         dataset_id=snapshot.dataset.dataset_id,
         table_version=snapshot.table_version,
         name=definition.name,
@@ -172,8 +182,8 @@ def _judge(lake: Lake, snapshot: Snapshot, definition: CheckDefinition, known: K
         new = replace(new, inputs=inputs, rows=snapshot.num_rows)
         measured = _measured(lake, kind, asked, new, stored or known.nearest.get(definition.digest))
     except (InvalidInputError, NotFoundError) as error:  # nothing that the state has to answer for, or can keep
-        return replace(new, finding=error.message, finished_at=datetime.now(UTC)), False
-    return replace(measured, finished_at=datetime.now(UTC)), True
+        return identified(replace(new, finding=error.message, finished_at=datetime.now(UTC))), False
+    return identified(replace(measured, finished_at=datetime.now(UTC))), True
 
 
 def _is_over(found: CheckResult) -> bool:

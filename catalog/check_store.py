@@ -7,8 +7,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal
-from uuid import uuid4
 
 import pyarrow as pa
 
@@ -29,7 +29,7 @@ class CheckResult:
     """What a check found of one state."""
 
     result: str
-    """Id of the result."""
+    """Id of the result; the same for what any process finds of the same check, state and inputs."""
     dataset_id: str
     table_version: int
     name: str
@@ -113,20 +113,29 @@ def with_samples(lake: Lake, found: Sequence[CheckResult]) -> list[CheckResult]:
     return [replace(r, samples=tuple(text for _, text in sorted(samples.get(r.result, {}).items()))) for r in found]
 
 
-def keep(lake: Lake, found: Sequence[CheckResult]) -> None:
-    """Store results; the samples first, so that no result lacks its own. Who may only read runs checks unrecorded."""
-    samples: list[dict[str, Any]] = [
-        {"result": r.result, "dataset_id": r.dataset_id, "position": n, "sample": text}
-        for r in found
-        for n, text in enumerate(r.samples)
-    ]
-    results = [{name: getattr(r, name) for name in SCHEMAS["check_results"].names} for r in found]
-    rows = [row | {"inputs": json.dumps(row["inputs"])} for row in results]
-    transaction = f"checks-{uuid4().hex}"
-    for name, own in (("check_samples", samples), ("check_results", rows)):
-        if own:
+def identified(found: CheckResult) -> CheckResult:
+    """Return a result with its id, which says what it is about; what was fresh, and is no more, is another result."""
+    about = [found.dataset_id, found.table_version, found.digest, found.inputs, found.ok_until and found.ok]
+    return replace(found, result=sha256(json.dumps(about).encode()).hexdigest()[:32])
+
+
+def keep(lake: Lake, found: Iterable[CheckResult]) -> None:
+    """Store results, each once whoever else found it; samples first, so that no result lacks its own.
+
+    Each is a transaction of its own: two that judge the same state may have others to store beside it. Who may only read
+    runs checks unrecorded.
+    """
+    for one in found:
+        row = {name: getattr(one, name) for name in SCHEMAS["check_results"].names} | {"inputs": json.dumps(one.inputs)}
+        samples: list[dict[str, Any]] = [
+            {"result": one.result, "dataset_id": one.dataset_id, "position": n, "sample": text}
+            for n, text in enumerate(one.samples)
+        ]
+        for name, rows in (("check_samples", samples), ("check_results", [row])):
+            if not rows:
+                continue
             try:
-                lake.facts.append(name, pa.Table.from_pylist(own, schema=SCHEMAS[name]), (transaction, 0))
+                lake.facts.append(name, pa.Table.from_pylist(rows, schema=SCHEMAS[name]), (f"check-{one.result}", 0))
             except AccessDeniedError as error:
                 log.warning("not recorded", extra={"kind": error.kind})
                 return
@@ -144,4 +153,14 @@ def _result(row: Mapping[str, Any]) -> CheckResult:
     return CheckResult(**(dict(row) | {"inputs": inputs}))
 
 
-__all__ = ["CheckResult", "Inputs", "Known", "Method", "keep", "known_results", "results_of", "with_samples"]
+__all__ = [
+    "CheckResult",
+    "Inputs",
+    "Known",
+    "Method",
+    "identified",
+    "keep",
+    "known_results",
+    "results_of",
+    "with_samples",
+]

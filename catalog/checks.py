@@ -11,8 +11,9 @@ from typing import Any
 
 from catalog.aggregation import advance_with
 from catalog.check_files import Declared, parse_declarations
+from catalog.check_images import refuse_assetless
 from catalog.check_kinds import KINDS, check_kind, jsonable
-from catalog.check_rules import Asked, UnfitError, bound, fields
+from catalog.check_rules import Asked, UnfitError, bound, fields, refuse_timeless
 from catalog.check_runs import definitions_of, find_check
 from catalog.check_store import CheckResult, results_of
 from catalog.milestones import joining
@@ -164,7 +165,7 @@ def check_results(lake: Lake, reference: str) -> list[CheckResult]:
 
 def default_name(kind: str, columns: Sequence[str]) -> str:
     """Return the name of a check that was given none."""
-    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", "_".join([kind, *columns]))[:100]
+    return re.sub(r"[^\w.\-]+", "_", "_".join([kind, *columns]))[:100]
 
 
 def _definition(lake: Lake, full_name: str, declared: Declared, *, in_file: bool) -> CheckDefinition:
@@ -201,7 +202,11 @@ def _refuse_unfit(lake: Lake, definition: CheckDefinition, snapshot: Snapshot) -
         if definition.kind == "sql":
             with bound(asked):
                 pass
-        elif kind.by_row and definition.kind != "image_decodes" and kind.rule is not None:
+        elif definition.kind == "image_decodes":
+            refuse_assetless(snapshot)
+        elif definition.kind == "freshness":
+            refuse_timeless(asked)
+        elif kind.by_row and kind.rule is not None:
             kind.rule(asked, snapshot.only(set()))
     except UnfitError as error:
         raise InvalidInputError(

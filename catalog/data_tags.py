@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from lakehouse.decisions import DataTag, Decision
-from lakehouse.errors import InvalidInputError, NotFoundError, StateError
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError, suggest
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import check_tag
+from lakehouse.resolution import versions_of
 
 _ATTRIBUTE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COLUMNS = frozenset(
@@ -69,9 +71,30 @@ def find_data_tag(state: State, name: str) -> DataTag:
     return found
 
 
+def refuse_unknown(state: State, tags: Iterable[str], series: Iterable[str]) -> None:
+    """Refuse data tags that are neither mapped nor on any version of some numberings: they would keep nothing.
+
+    Raises:
+        NotFoundError: one is (data-tag-not-found), with close matches.
+    """
+    wanted = list(tags)
+    if not wanted:
+        return
+    known = {t.key: t.name for t in state.all(DataTag)}
+    known |= {v.data_tag.casefold(): v.data_tag for one in series for v in versions_of(state, one)}
+    for tag in wanted:
+        if tag.casefold() not in known:
+            raise NotFoundError(
+                "data-tag-not-found",
+                f"No version has the data tag {tag!r}, which would keep nothing.{suggest(tag, [*known.values()])} "
+                f"Known: {', '.join(sorted(known.values()))}.",
+                data_tag=tag,
+            )
+
+
 def list_data_tags(lake: Lake) -> list[DataTag]:
     """Return the data tags that have a meaning, in the order in which they were set."""
     return list(lake.state().all(DataTag))
 
 
-__all__ = ["find_data_tag", "list_data_tags", "remove_data_tag", "set_data_tag"]
+__all__ = ["find_data_tag", "list_data_tags", "refuse_unknown", "remove_data_tag", "set_data_tag"]

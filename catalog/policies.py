@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from catalog.data_tags import refuse_unknown
 from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, RetentionPolicy
-from lakehouse.errors import InvalidInputError, NotFoundError
+from lakehouse.errors import InvalidInputError, NotFoundError, suggest
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import check_namespace, check_tag, parse_name
-from lakehouse.resolution import find_name, known_name
+from lakehouse.resolution import find_name, known_name, living_names
 from lakehouse.spans import parse_span
 
 
@@ -92,7 +93,8 @@ def set_retention(
     Raises:
         InvalidInputError: no rule (rule-missing), keep-invalid, span-invalid, tag-invalid; a word that names a namespace
             and a dataset (scope-ambiguous), reference-invalid, name-reserved.
-        NotFoundError: neither a dataset nor a namespace has that name (dataset-not-found).
+        NotFoundError: neither a dataset nor a namespace has that name (dataset-not-found); a data tag that is neither
+            mapped nor on any version there (data-tag-not-found).
     """
     now = datetime.now(UTC)
     if rules_of(now, keep_last, keep_for, keep_tags) is None:
@@ -104,6 +106,7 @@ def set_retention(
 
     def rule(state: State) -> tuple[Retention, list[Decision]]:
         namespace, name = _scope(state, scope)
+        refuse_unknown(state, keep_tags, [name.series] if name else _series_in(state, namespace))
         policy = RetentionPolicy(
             namespace=namespace,
             series=name.series if name else None,
@@ -160,6 +163,11 @@ def _key(namespace: str) -> str:
     return f"{namespace}.*".casefold()
 
 
+def _series_in(state: State, namespace: str) -> list[str]:
+    inside = f"{namespace}.".casefold()
+    return [n.series for n in state.all(Name) if n.series and n.key.startswith(inside)]
+
+
 def _scope(state: State, scope: str) -> tuple[str, Name | None]:
     """Return the namespace and, of a dataset, its name."""
     word = scope.removesuffix(".*")
@@ -167,6 +175,14 @@ def _scope(state: State, scope: str) -> tuple[str, Name | None]:
         return check_namespace(word), None
     spelt = {d.namespace.casefold(): d.namespace for d in state.all(Dataset)}.get(word.casefold())
     full_name = ".".join(parse_name(word))
+    if "." not in word and spelt is None and known_name(state, full_name) is None:
+        known = {*living_names(state), *(d.namespace for d in state.all(Dataset))}
+        raise NotFoundError(
+            "dataset-not-found",
+            f"There is neither a namespace nor a dataset {word!r}.{suggest(word, {*known, *(n.removeprefix('main.') for n in known)})} "
+            "List the datasets with: lakehouse dataset list",
+            dataset=full_name,
+        )
     if "." in word or spelt is None:
         return parse_name(word)[0], find_name(state, full_name)
     if known_name(state, full_name) is not None:

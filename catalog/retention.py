@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from catalog.data_tags import refuse_unknown
 from catalog.policies import Rules, policy_rules, rules_of
 from lakehouse.decisions import Dataset, DatasetVersion, Decision, Name, Tag
 from lakehouse.errors import FormatError, InvalidInputError, NotFoundError
@@ -80,7 +81,7 @@ def expire(
         dry_run: Only say what would expire, and what a clean-up could free then.
     Raises:
         InvalidInputError: neither a rule nor a policy (rule-missing), keep_last below 1 (keep-invalid), no span of time (span-invalid).
-        NotFoundError: dataset-not-found.
+        NotFoundError: dataset-not-found; a data tag that is neither mapped nor on any of these versions (data-tag-not-found).
     """
     now = datetime.now(UTC)
     given = rules_of(now, keep_last, keep_for, keep_tags)
@@ -88,7 +89,8 @@ def expire(
 
     def rule(state: State) -> tuple[Expiry, list[Decision]]:
         every = (n for n in state.all(Name) if not seen.viewer or seen.get(Name, n.key) is not None)
-        names = every if full is None else [find_name(state, full)]
+        names = list(every) if full is None else [find_name(state, full)]
+        refuse_unknown(state, keep_tags, [n.series for n in names if n.series])
         rules = _rules(state, names, given, now)
         if not rules and given is None:
             raise InvalidInputError(

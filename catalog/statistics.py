@@ -23,6 +23,7 @@ from lakehouse.lake import Lake
 from lakehouse.readers import relation
 from lakehouse.readers.duck import close, identifier, literal, reading
 from lakehouse.snapshots import Snapshot
+from lakehouse.type_names import type_text
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_TOP = 10
@@ -193,10 +194,11 @@ def _stats(
 ) -> ColumnStats:
     return ColumnStats(
         column=field.name,
-        type=str(field.type),
+        type=type_text(field.type),
         rows=known["rows"],
         nulls=known["rows"] - known["filled"],
-        distinct=known.get("distinct"),
+        # The estimate may be above what there can be.
+        distinct=None if known.get("distinct") is None else min(known["distinct"], known["filled"]),
         min=plain(known.get("min")),
         max=plain(known.get("max")),
         mean=_finite(known.get("mean")),

@@ -193,6 +193,7 @@ def choose_version(state: State, name: Name, selector: Latest | Version | Named)
 
     Raises:
         NotFoundError: version-not-found, tag-not-found.
+        StateError: every version with that data tag was expired (version-expired).
     """
     if isinstance(selector, Version):
         return find_version(state, name, selector.number)
@@ -206,7 +207,17 @@ def choose_version(state: State, name: Name, selector: Latest | Version | Named)
     carrying = [v for v in published if v.data_tag.casefold() == selector.name.casefold() and v.expired_at is None]
     if carrying:
         return _readable(carrying) or max(carrying, key=lambda v: v.number)
-    known = [*tags_of(state, name.series), *{v.data_tag for v in published}, "head", "latest"]
+    gone = [v for v in published if v.data_tag.casefold() == selector.name.casefold()]
+    if gone:
+        raise StateError(
+            "version-expired",
+            f"Every version of {name.full_name} with the data tag {gone[-1].data_tag} was expired, the last of them v{gone[-1].number}. "
+            f"Other versions: lakehouse log {name.full_name}",
+            dataset=name.full_name,
+            version=gone[-1].number,
+        )
+    kept = dict.fromkeys(v.data_tag for v in published if v.expired_at is None)
+    known = [*tags_of(state, name.series), *kept, "head", "latest"]
     raise NotFoundError(
         "tag-not-found",
         f"{name.full_name} has no tag and no data tag {selector.name!r}.{suggest(selector.name, known)} Known: {', '.join(known)}.",

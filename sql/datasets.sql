@@ -10,8 +10,7 @@
 -- location        VARCHAR      key of its Delta table under the root, or the full URI of an adopted one
 -- owner, license, description VARCHAR  as entered; '' when not
 -- aliases         VARCHAR[]    former names that still mean it
--- latest_version  BIGINT       version that @latest means, of its name, by this dataset or another: the newest that was
---                              neither withdrawn nor expired, if there is one; null when none was published
+-- latest_version  BIGINT       version that `@latest` means, of this dataset or another of its name; null when none was published
 -- created_at, deleted_at TIMESTAMP WITH TIME ZONE
 with dataset as (
     select unnest(from_json(value, '{

@@ -18,6 +18,7 @@ from api.cli.output import (
     ask_first,
     counted,
     note,
+    number,
     plural,
     print_json,
     print_record,
@@ -26,7 +27,7 @@ from api.cli.output import (
     words,
 )
 from catalog.check_files import dump_checks
-from catalog.check_kinds import KINDS
+from catalog.check_kinds import KINDS, counted_by
 from catalog.check_runs import find_check
 from catalog.check_store import CheckResult
 from lakehouse.decisions import CheckDefinition
@@ -232,13 +233,14 @@ def _print(ctx: typer.Context, found: list[CheckResult], *, samples: bool, empty
         Column("name"),
         Column("ok", "result", lambda ok: "ok" if ok else "FAILED"),
         Column("severity"),
-        counted("failures", "failing"),
+        Column("failing", right=True),
         counted("rows"),
         Column("finding"),
         Column("method", "looked at", lambda method: _LOOKED_AT[method]),
         Column("finished_at", "at", when),
     ]
-    print_rows(call_of(ctx), rows, columns, empty=empty)
+    shown = [row | {"failing": _failing(r)} for r, row in zip(found, rows, strict=True)]
+    print_rows(call_of(ctx), shown, columns, empty=empty)
     for row in rows if samples else []:
         if row["samples"]:
             typer.echo(f"\n{row['name']} ({len(row['samples']):,} of {row['failures']:,})")
@@ -247,6 +249,12 @@ def _print(ctx: typer.Context, found: list[CheckResult], *, samples: bool, empty
     failed = sum(not row["ok"] for row in rows)
     if failed:
         note(f"{plural(failed, 'check')} failed." + ("" if samples else " See what fails with --samples."))
+
+
+def _failing(found: CheckResult) -> str:
+    """Return how much fails, and of what, where that is no rows."""
+    word = counted_by(found.kind, found.failures)
+    return number(found.failures) + ("" if word in ("row", "rows") or not found.failures else f" {word}")
 
 
 def _result_json(value: CheckResult, *, samples: bool) -> dict[str, Any]:

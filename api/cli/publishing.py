@@ -24,7 +24,7 @@ from api.cli.output import (
     words,
 )
 from catalog.versions import DEFAULT_DATA_TAG, find_tag
-from lakehouse.decisions import NamedSnapshot
+from lakehouse.decisions import DatasetVersion, NamedSnapshot
 from lakehouse.lake import Lake
 from lakehouse.references import parse_name
 
@@ -95,7 +95,7 @@ def publish(
         ("size", f"{size(made.bytes)} in {plural(made.files, 'file')}"),
     ]
     print_record(call_of(ctx), record, lines)
-    _note_milestones(lake, made.full_name)
+    _note_milestones(lake, made)
 
 
 @command(
@@ -115,14 +115,16 @@ def promote(
     made = catalog.promote(lake, reference, data_tag, message=message)
     record = {"dataset": made.full_name, "version": made.number, "data_tag": made.data_tag}
     print_record(call_of(ctx), record, [("promoted", f"{made.full_name}@v{made.number} is {made.data_tag}")])
-    _note_milestones(lake, made.full_name)
+    _note_milestones(lake, made)
 
 
-def _note_milestones(lake: Lake, full_name: str) -> None:
-    """Say on stderr where the milestones of a dataset stand now."""
-    for milestone in catalog.show_dataset(lake, full_name).milestones:
+def _note_milestones(lake: Lake, made: DatasetVersion) -> None:
+    """Say on stderr which milestones took a version, and what the others of its dataset wait for, if anything."""
+    for milestone in catalog.show_dataset(lake, made.full_name).milestones:
         found = catalog.milestone_status(lake, milestone)
-        if found.pending is None and found.published is not None:
+        members = found.published.members if found.published else ()
+        taken = [(m.dataset_id, m.version, m.data_tag) for m in members]
+        if found.pending is None and found.published and (made.dataset_id, made.number, made.data_tag) in taken:
             note(f"Milestone {milestone}: v{found.published.number} is published.")
         elif found.pending is not None:
             waits = found.pending.waiting

@@ -156,7 +156,12 @@ def expire(
         Column("bytes", "size", size, right=True),
         Column("kept_by", "stays, for", words),
     ]
-    print_rows(call, record["expired"] + record["kept"], columns, empty="Every version is kept by a rule.")
+    print_rows(
+        call,
+        record["expired"] + record["kept"],
+        columns,
+        empty="Nothing expires: rules keep every version that they are about.",
+    )
     said = f"{plural(len(done.expired), 'version')}, {plural(done.rows, 'row')}"
     if done.files is not None:
         said += f"; a clean-up then frees {plural(done.files, 'file')}, {size(done.bytes)}"

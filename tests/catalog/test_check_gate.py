@@ -60,6 +60,21 @@ def test_failing_states_are_not_published(root_uri: str, caplog: pytest.LogCaptu
     assert catalog.publish(lake, "items@#2").number == 2
 
 
+def test_errors_come_before_warnings(lake: Lake, caplog: pytest.LogCaptureFixture) -> None:
+    """What keeps a state from being published is told first, then what only warns, and what each counts."""
+    make_table(lake, "items", SCHEMA).append(rows(item(1), item(1), item(1), item(2, "dog"), item(2)))
+    catalog.add_check(lake, "items", "unique", ["id"])
+    bounds = {"min_share": 0.5}
+    catalog.add_check(lake, "items", "class_balance", ["label"], name="a", parameters=bounds, severity="warning")
+    words = r"unique_id: 2 failing values in 5 rows\. Warnings: a: 1 failing class in 5 rows\."
+    with pytest.raises(StateError, match=words):
+        catalog.publish(lake, "items")
+    assert caplog.text == ""
+    catalog.remove_check(lake, "items", "unique_id")
+    catalog.publish(lake, "items")
+    assert "warning: the check a failed: 1 failing class in 5 rows" in caplog.text
+
+
 @pytest.mark.parametrize("good", [True, False])
 def test_a_check_that_comes_while_publishing(
     lake: Lake, items: Table, monkeypatch: pytest.MonkeyPatch, good: bool

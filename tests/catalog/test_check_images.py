@@ -16,6 +16,7 @@ import jobs
 import lakehouse
 from catalog import check_images
 from jobs.features.image import decode_errors
+from lakehouse.errors import InvalidInputError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table
 
@@ -84,8 +85,11 @@ def test_a_damaged_image_stays_known(lake: Lake, tmp_path: Path, decoded: list[i
 
 
 def test_rows_without_assets(lake: Lake) -> None:
-    """A dataset that holds no assets fails with a finding; without a decoder the finding names what to install."""
-    make_table(lake, "plain", pa.schema([("id", pa.int64())])).append(pa.table({"id": [1]}))
+    """The check is refused where there are no assets, and a state from before there were any fails with a finding."""
+    table = make_table(lake, "plain", pa.schema([("id", pa.int64())]))
+    with pytest.raises(InvalidInputError, match="There is no column 'uri': the rows point at no assets"):
+        catalog.add_check(lake, "plain", "image_decodes")
+    table.append(pa.table({"id": [1], "uri": [""], "offset": [0], "length": [0]}), evolve=True)
     catalog.add_check(lake, "plain", "image_decodes")
-    (found,) = catalog.run_checks(lake, "plain")
+    (found,) = catalog.run_checks(lake, "plain@#0")
     assert found.finding == "There is no column 'uri': the rows point at no assets."

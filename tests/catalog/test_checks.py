@@ -91,6 +91,7 @@ def test_kinds_that_judge_the_whole(lake: Lake, items: Table) -> None:
         [{"label": "cat", "count(*)": 2, "share(*)": 0.5}],
     )
     assert judged(lake, "schema", [], types={"id": "int64", "label": "string"}) == (True, 0, [])
+    assert judged(lake, "schema", [], types={"id": "bigint", "at": "timestamptz"}) == (True, 0, [])
     ok, failures, samples = judged(lake, "schema", [], types={"id": "int32", "gone": "string"}, exact=True)
     assert (ok, failures) == (False, 6)
     assert samples[:2] == [
@@ -244,6 +245,14 @@ def test_sql_that_stumbles_over_a_row_does_not_quote_it(lake: Lake, items: Table
         ("foreign_key", ["id"], {"to": "a b"}, "check-invalid"),
         ("foreign_key", ["id"], {"to": "nowhere"}, "dataset-not-found"),
         ("unique", ["nothing"], {}, "check-invalid"),
+        ("range", ["id"], {"min": 10, "max": 1}, "check-invalid"),
+        ("range", ["day"], {"min": "2026-02-01", "max": "2026-01-01"}, "check-invalid"),
+        ("range", ["label"], {"min": "dog", "max": "cat"}, "check-invalid"),
+        ("row_count", [], {"min_ratio": 2, "max_ratio": 1}, "check-invalid"),
+        ("class_balance", ["label"], {"min_share": 0.9, "max_share": 0.1}, "check-invalid"),
+        ("schema", [], {"types": {"id": "intt"}}, "check-invalid"),
+        ("freshness", ["id"], {"max_age": "1h"}, "check-invalid"),
+        ("image_decodes", [], {}, "check-invalid"),
     ],
 )
 def test_definitions_that_make_no_sense(
@@ -254,6 +263,23 @@ def test_definitions_that_make_no_sense(
         catalog.add_check(lake, "items", kind, columns, parameters=parameters)
     assert caught.value.kind == error
     assert catalog.list_checks(lake, "items") == []
+
+
+def test_bounds_that_leave_something(lake: Lake, items: Table) -> None:
+    """Bounds may be equal, and times are compared as such, not as texts."""
+    for low, high in (("2026-01-01T00:00:00+02:00", "2026-01-01T00:00:00+00:00"), ("2026-01-01T00:00:00Z",) * 2):
+        name = catalog.add_check(lake, "items", "range", ["at"], parameters={"min": low, "max": high}).name
+        catalog.remove_check(lake, "items", name)
+
+
+def test_what_is_wrong_with_a_parameter_is_said(lake: Lake, items: Table) -> None:
+    """A pattern that is none is quoted with the reason, and so is a type that is none, with close names."""
+    for kind, columns, parameters, words in (
+        ("regex", ["label"], {"pattern": "[a-z"}, r"'\[a-z': missing \]"),
+        ("schema", [], {"types": {"id": "intt"}}, r"'id' is declared as 'intt'.* Did you mean 'int'"),
+    ):
+        with pytest.raises(InvalidInputError, match=words):
+            catalog.add_check(lake, "items", kind, columns, parameters=parameters)
 
 
 def test_add_list_and_remove(lake: Lake, items: Table) -> None:
@@ -270,7 +296,9 @@ def test_add_list_and_remove(lake: Lake, items: Table) -> None:
         catalog.remove_check(lake, "items", "range_price")
     assert missing.value.kind == "check-not-found"
     assert [r.name for r in catalog.check_results(lake, "items")] == ["range_price"]
-    assert default_name("unique", ["a b", "ü"]) == "unique_a_b__"
+    assert default_name("unique", ["a b", "ü"]) == "unique_a_b_ü"
+    named = [catalog.add_check(lake, "items", "not_null", ["id"], name=name).name for name in ("für_ü", "für_ö")]
+    assert [c.name for c in catalog.list_checks(lake, "items")] == sorted(named)
 
 
 def test_results_are_computed_once(root_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +315,22 @@ def test_results_are_computed_once(root_uri: str, monkeypatch: pytest.MonkeyPatc
     assert catalog.check_results(other, "items@#1") == first
     assert catalog.check_results(other, "items@#0") == []
     catalog.add_check(lake, "items", "not_null", ["label"], name="another_name", severity="warning")
-    assert [r.result for r in catalog.run_checks(lake, "items")] == [first[0].result] * 2
+    both = catalog.run_checks(lake, "items")
+    assert [(r.result, r.name) for r in both] == [(first[0].result, n) for n in ("another_name", first[0].name)]
+
+
+def test_results_are_stored_once(root_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every backend what several find at once of the same checks, or of some of them, is stored once, with its samples."""
+    lake = make_lake(root_uri)
+    table = make_table(lake, "items", SCHEMA, key=["id"])
+    table.append(rows(item(1, None), item(2)))
+    for column in ("label", "price"):
+        catalog.add_check(lake, "items", "not_null", [column])
+    monkeypatch.setattr(check_runs, "known_results", lambda *_: check_runs.Known({}, {}))  # all look before any stores
+    for names in (["not_null_label"], None, ["not_null_price"], None):
+        catalog.run_checks(connect(root_uri), "items", names)
+    found = lake.sql("select name, ok, json_array_length(samples) from check_results order by name").fetchall()
+    assert found == [("not_null_label", False, 1), ("not_null_price", True, 0)]
 
 
 def test_at_most_100_samples(lake: Lake) -> None:
@@ -319,6 +362,7 @@ def test_freshness_ends_without_a_look_at_the_data(lake: Lake, items: Table, mon
     (late,) = catalog.run_checks(lake, "items")
     assert (late.ok, late.failures, late.method) == (False, 1, "unchanged")
     assert [r.ok for r in catalog.check_results(lake, "items")] == [False]
+    assert lake.sql("select ok from check_results order by finished_at").fetchall() == [(True,), (False,)]
 
 
 def test_a_column_that_is_gone_fails(lake: Lake, items: Table) -> None:
@@ -405,6 +449,14 @@ def test_files_that_declare_nothing(lake: Lake, items: Table, tmp_path: Path, te
     assert caught.value.kind == "checks-file-invalid"
     with pytest.raises(NotFoundError):
         catalog.load_checks(lake, tmp_path / "none.yaml")
+
+
+def test_unknown_keys_of_a_file_are_named(lake: Lake, items: Table, tmp_path: Path) -> None:
+    """A key that a kind does not know is named, with the entry that has it and the key that was meant."""
+    (tmp_path / "c.yaml").write_text("dataset: items\nchecks: [{kind: row_count, max: 9}, {kind: unique, colum: id}]")
+    with pytest.raises(InvalidInputError, match=r"check 2 \(unique\) .*'colum'. Did you mean 'column'") as caught:
+        catalog.load_checks(lake, tmp_path / "c.yaml")
+    assert caught.value.kind == "checks-file-invalid"
 
 
 def test_what_a_check_means() -> None:

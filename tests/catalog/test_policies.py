@@ -117,6 +117,29 @@ def test_without_policies(lake: Lake) -> None:
     assert catalog.remove_retention(lake, "vision.*").policy.keep_last == 1
 
 
+def test_data_tags_of_the_scope_count(lake: Lake) -> None:
+    """A data tag is known where it is mapped, or a version of the scope has it; another one would keep nothing."""
+    publish_four(lake, "vision.a")
+    catalog.publish(lake, "vision.a", data_tag="gold")
+    publish_four(lake, "other.b")
+    assert catalog.set_retention(lake, "vision", keep_tags=["Gold", "reviewed"]).policy.keep_tags == (
+        "Gold",
+        "reviewed",
+    )
+    with pytest.raises(NotFoundError, match=r"data tag 'gold'.* Known: DRAFT, FINAL, REVIEWED\."):
+        catalog.set_retention(lake, "other", keep_tags=["gold"])
+    for name in (None, "vision.a"):
+        with pytest.raises(NotFoundError, match=r"'FNAL'.*Did you mean 'FINAL'"):
+            catalog.expire(lake, name, keep_tags=["FNAL"])
+
+
+def test_neither_namespace_nor_dataset(lake: Lake) -> None:
+    """A word that names nothing is told to be neither, with what it may have meant."""
+    catalog.create_dataset(lake, "vision.a", SCHEMA)
+    with pytest.raises(NotFoundError, match=r"neither a namespace nor a dataset 'visoin'\. Did you mean 'vision'"):
+        catalog.set_retention(lake, "visoin", keep_last=1)
+
+
 @pytest.mark.parametrize(
     ("scope", "rules", "kind"),
     [
@@ -126,6 +149,8 @@ def test_without_policies(lake: Lake) -> None:
         ("vision", {"keep_tags": ["v1"]}, "tag-reserved"),
         ("nothing", {"keep_last": 1}, "dataset-not-found"),
         ("vision.nothing", {"keep_last": 1}, "dataset-not-found"),
+        ("vision", {"keep_tags": ["FNAL"]}, "data-tag-not-found"),
+        ("vision.a", {"keep_tags": ["gold"]}, "data-tag-not-found"),
         ("system.*", {"keep_last": 1}, "name-reserved"),
         ("both", {"keep_last": 1}, "scope-ambiguous"),
     ],

@@ -158,6 +158,18 @@ def test_a_name_that_was_used_again(six: Table, lake: Lake) -> None:
     catalog.delete_dataset(lake, "photos")
 
 
+def test_data_tags_whose_versions_are_gone(six: Table, lake: Lake) -> None:
+    """A data tag all of whose versions were expired is told to be that, and is not among those that are known."""
+    gold = catalog.promote(lake, "photos@v1", "gold")
+    catalog.expire(lake, "photos", keep_last=1)
+    with pytest.raises(StateError, match=rf"data tag gold was expired, the last of them v{gold.number}\.") as caught:
+        lake.read("photos@GOLD")
+    assert caught.value.kind == "version-expired"
+    with pytest.raises(NotFoundError) as unknown:
+        lake.read("photos@nothing")
+    assert "gold" not in unknown.value.message
+
+
 def test_publishing_goes_on(six: Table, lake: Lake) -> None:
     """After an expiry versions are published, measured and diffed as before, and numbers go on."""
     catalog.expire(lake, "photos", keep_last=1)

@@ -67,6 +67,13 @@ def test_every_type(root_uri: str) -> None:
     assert {s.column: s for s in catalog.statistics(lake, "t")} == found
 
 
+def test_no_more_values_than_rows(lake: Lake) -> None:
+    """The estimate of distinct values, which may be too high, is never above the number of values; types have our names."""
+    found = stats(lake, pa.table({"n": [*range(100), None], "xs": pa.array([[0.5]] * 101, pa.list_(pa.float64()))}))
+    assert found["n"].distinct == 100
+    assert (found["n"].type, found["xs"].type) == ("int64", "list<double>")
+
+
 def test_computed_once(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time nothing of the state is read; another state is computed by itself, an empty one too."""
     make_table(lake, "t", pa.schema([("n", pa.int64())]))

@@ -66,6 +66,13 @@ def test_publish_says_where_milestones_stand(spring: Typed) -> None:
     assert spring.ok("publish", "pets", "--version", "3", "--batch", "W48", "--correction").code == 0
 
 
+def test_publish_tells_of_nothing_else(spring: Typed) -> None:
+    """A version that no milestone takes is no news about the version that was published before."""
+    spring.ok("milestone", "define", "final", "pets", "--data-tag", "FINAL")
+    assert "main.final" not in spring.ok("publish", "pets").stderr
+    assert "Milestone main.final: v2 is published." in spring.ok("publish", "pets", "--data-tag", "FINAL").stderr
+
+
 def test_membership(spring: Typed) -> None:
     """Datasets join and leave, also by publishing."""
     spring.ok("milestone", "define", "autumn", "pets", "--policy", "manual", "--advance", "all", "--data-tag", "FINAL")

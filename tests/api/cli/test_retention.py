@@ -54,6 +54,12 @@ def test_expire(cli: Typed) -> None:
     assert cli.json("expire", "pets", "--keep-last", "1")["expired"] == []
 
 
+def test_expire_of_what_no_rule_is_about(cli: Typed) -> None:
+    """When nothing expires no rule is claimed for what none is about."""
+    cli.ok("retention", "set", "vision", "--keep-last", "3")
+    assert "Nothing expires: rules keep every version that they are about." in cli.ok("expire", "--all").stderr
+
+
 def test_expire_needs_rules(cli: Typed) -> None:
     """Neither all datasets nor all versions are meant by leaving something out."""
     for words, kind in (

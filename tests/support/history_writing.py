@@ -81,7 +81,7 @@ class Writing(Checks, RuleBasedStateMachine):
                 self.check_all()
         finally:
             if "://" not in self.root:
-                shutil.rmtree(self.root)
+                shutil.rmtree(self.root, ignore_errors=True)  # a note of what was read may come just then
 
     # -- data -----------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +24,9 @@ from api.cli.output import (
     when,
     words,
 )
+from catalog.aggregation import Standing
 from catalog.versions import DEFAULT_DATA_TAG, find_tag
-from lakehouse.decisions import NamedSnapshot
-from lakehouse.lake import Lake
+from lakehouse.decisions import DatasetVersion, NamedSnapshot
 from lakehouse.references import parse_name
 
 app = commands()
@@ -65,7 +66,7 @@ def publish(
     message: Message = None,
 ) -> None:
     """Publish a state as the dataset's next version: numbered, pinned."""
-    lake = open_lake(ctx)
+    lake, moved = open_lake(ctx), list[Standing]()
     made = catalog.publish(
         lake,
         dataset,
@@ -76,6 +77,7 @@ def publish(
         milestone=milestone,
         batch=batch,
         correction=correction,
+        told=moved.append,
     )
     record = {
         "dataset": made.full_name,
@@ -95,7 +97,7 @@ def publish(
         ("size", f"{size(made.bytes)} in {plural(made.files, 'file')}"),
     ]
     print_record(call_of(ctx), record, lines)
-    _note_milestones(lake, made.full_name)
+    _note_milestones(made, moved)
 
 
 @command(
@@ -111,24 +113,26 @@ def promote(
     message: Message = None,
 ) -> None:
     """Give a published version another data tag; no row is written."""
-    lake = open_lake(ctx)
-    made = catalog.promote(lake, reference, data_tag, message=message)
+    lake, moved = open_lake(ctx), list[Standing]()
+    made = catalog.promote(lake, reference, data_tag, message=message, told=moved.append)
     record = {"dataset": made.full_name, "version": made.number, "data_tag": made.data_tag}
     print_record(call_of(ctx), record, [("promoted", f"{made.full_name}@v{made.number} is {made.data_tag}")])
-    _note_milestones(lake, made.full_name)
+    _note_milestones(made, moved)
 
 
-def _note_milestones(lake: Lake, full_name: str) -> None:
-    """Say on stderr where the milestones of a dataset stand now."""
-    for milestone in catalog.show_dataset(lake, full_name).milestones:
-        found = catalog.milestone_status(lake, milestone)
-        if found.pending is None and found.published is not None:
-            note(f"Milestone {milestone}: v{found.published.number} is published.")
-        elif found.pending is not None:
-            waits = found.pending.waiting
-            more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-            said = f"waits: {waits[0].detail}{more}" if waits else f"is ready: lakehouse milestone publish {milestone}"
-            note(f"Milestone {milestone}: v{found.pending.number} {said}")
+def _note_milestones(made: DatasetVersion, moved: Sequence[Standing]) -> None:
+    """Say on stderr what a dataset's version published of its milestones, and what those wait for in which it counts."""
+    for found in moved:
+        milestone, pending = found.milestone.full_name, found.pending
+        for published in found.new:
+            note(f"Milestone {milestone}: v{published.number} is published.")
+        counting = [tag.casefold() for tag in found.milestone.data_tags]
+        if pending is None or (counting and made.data_tag.casefold() not in counting):
+            continue
+        waits = pending.waiting
+        more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+        said = f"waits: {waits[0].detail}{more}" if waits else f"is ready: lakehouse milestone publish {milestone}"
+        note(f"Milestone {milestone}: v{pending.number} {said}")
 
 
 # -- tags -------------------------------------------------------------------------------------------------------------

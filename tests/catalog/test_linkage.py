@@ -11,7 +11,7 @@ import catalog
 from catalog.foreign_keys import find_orphans
 from catalog.milestones import parse_link
 from lakehouse.decisions import MilestoneVersion
-from lakehouse.errors import InvalidInputError, StateError
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table
 
@@ -138,6 +138,24 @@ def test_wrong_links(lake: Lake, text: str) -> None:
         catalog.define_milestone(lake, "m", ["parent", "child"], links=[text])
     assert caught.value.kind == "link-invalid"
     assert catalog.list_milestones(lake) == []
+
+
+def test_checks_that_nobody_has(lake: Lake) -> None:
+    """A milestone can't name a check that no member has; when its last one goes, it waits, and says for what."""
+    catalog.add_check(lake, "child", "row_count", parameters={"min": 1}, name="enough", severity="warning")
+    with pytest.raises(
+        NotFoundError, match=r"No member of main.m has a check 'enuogh'\. Did you mean 'enough'\?"
+    ) as caught:
+        catalog.define_milestone(lake, "m", ["parent", "child"], checks=["enuogh"])
+    assert (caught.value.kind, catalog.list_milestones(lake)) == ("check-not-found", [])
+    catalog.define_milestone(lake, "m", ["parent", "child"], checks=["enough"])
+    catalog.remove_check(lake, "child", "enough")
+    publish(lake, "parent", "child")
+    [(kind, words)] = detail(lake)
+    assert kind == "no-check"
+    assert "no member has a check 'enough'" in words
+    catalog.define_milestone(lake, "m", ["parent", "child"], checks=[])
+    assert detail(lake) == []
 
 
 def test_links_as_text() -> None:

@@ -57,6 +57,53 @@ def test_publish_says_where_milestones_stand(spring: Typed) -> None:
     assert spring.ok("publish", "pets", "--version", "3", "--batch", "W48", "--correction").code == 0
 
 
+def test_only_what_a_command_did_is_told(cli: Typed) -> None:
+    """After a publication or promotion nothing is said of versions that came before, nor where the dataset does not count."""
+    cli.ok("milestone", "define", "finals", "pets", "--data-tag", "FINAL")
+    cli.ok("milestone", "define", "both", "pets", "vision.tiles", "--data-tag", "FINAL")
+    assert cli.json("milestone", "status", "finals")["latest_version"] == 1
+    assert cli.ok("publish", "pets").stderr == ""
+    assert cli.ok("promote", "pets@v1", "FINAL").stderr.splitlines() == [
+        "Milestone main.both: v1 waits: vision.tiles has no version with the data tag FINAL, v1 is DRAFT: "
+        "lakehouse promote vision.tiles@v1 FINAL"
+    ]
+    cli.ok("milestone", "define", "weekly", "pets", "vision.tiles", "--data-tag", "FINAL", "--advance", "all")
+    for batch in ("W5", "W6"):
+        cli.ok("publish", "pets", "--data-tag", "FINAL", "--batch", batch)
+    told = cli.ok("publish", "vision.tiles", "--data-tag", "FINAL", "--batch", "W5").stderr
+    assert "Milestone main.both: v1 is published." in told
+    assert "Milestone main.weekly: v1 is published." in told
+    assert "Milestone main.weekly: v2 waits: " in told
+
+
+def test_nothing_new_by_hand(cli: Typed) -> None:
+    """Publishing a milestone of which nothing is new says so, to people and programs, and keeps no message."""
+    cli.ok("milestone", "define", "m", "pets", "--policy", "manual")
+    made = cli.json("milestone", "publish", "m", "-m", "first")
+    assert (made["new"], made["version"]) == (True, 1)
+    again = cli.ok("milestone", "publish", "m", "-m", "lost")
+    assert "Nothing was published: nothing new since v1." in again.stderr
+    told = cli.json("milestone", "publish", "m")
+    assert (told["new"], told["version"], told["message"]) == (False, 1, "first")
+
+
+def test_links_are_dropped(cli: Typed) -> None:
+    """An empty `--link` drops all links; who leaves a linked member out is told to."""
+    link = "vision.tiles.size -> pets.id"
+    assert cli.json("milestone", "define", "m", "pets", "vision.tiles", "--link", link)["links"]
+    refused = cli("milestone", "define", "m", "pets")
+    assert (refused.code, "lakehouse milestone define main.m main.pets --link ''" in refused.stderr) == (2, True)
+    assert cli.json("milestone", "define", "m", "pets", "--link", "")["links"] == []
+
+
+def test_links_that_nobody_verified(spring: Typed) -> None:
+    """Links do not hold before they are counted: `orphans` says what that waits for."""
+    spring.ok("milestone", "define", "spring", "pets", "vision.tiles", "--link", "vision.tiles.height -> pets.id")
+    told = spring.ok("milestone", "orphans", "spring").stderr
+    assert "Not verified yet: waits for\n  vision.tiles@v1 is DRAFT, main.pets@v1 is FINAL" in told
+    assert "All links hold" not in told
+
+
 def test_membership(spring: Typed) -> None:
     """Datasets join and leave, also by publishing."""
     spring.ok("milestone", "define", "autumn", "pets", "--policy", "manual", "--advance", "all", "--data-tag", "FINAL")

@@ -10,9 +10,9 @@ import typer
 import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, listed, open_lake
-from api.cli.output import Column, ask_first, print_record, print_rows, when, words
+from api.cli.output import Column, ask_first, note, plural, print_record, print_rows, when, words
 from catalog.events import KINDS
-from catalog.notifications import find_subscription
+from catalog.notifications import find_subscription, retries
 from lakehouse.decisions import Subscription
 
 app = commands()
@@ -94,6 +94,7 @@ _ATTEMPTS = [
     Column("event"),
     Column("ok", "delivered", lambda ok: "yes" if ok else "no"),
     Column("error"),
+    Column("next_at", "next attempt", when),
 ]
 
 
@@ -105,7 +106,12 @@ def _print_deliveries(ctx: typer.Context, made: list[catalog.Delivery], empty: s
 @command(notify, "send", example="notify send", python="catalog.notify(lake)")
 def send(ctx: typer.Context) -> None:
     """Deliver what was not delivered yet; `milestone watch` does so too."""
-    _print_deliveries(ctx, catalog.notify(open_lake(ctx)), "Nothing to deliver.")
+    lake = open_lake(ctx)
+    made, waiting = catalog.notify(lake), retries(lake)
+    _print_deliveries(ctx, made, "Nothing to deliver now." if waiting else "Nothing to deliver.")
+    if waiting:
+        wait = f"{plural(len(waiting), 'event')} {'waits' if len(waiting) == 1 else 'wait'}"
+        note(f"{wait} for the next attempt, at {when(waiting[0])} the earliest.")
 
 
 @command(notify, "log", example="notify log team", python='catalog.list_deliveries(lake, "team")')

@@ -16,10 +16,11 @@ from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, listed, open_lake
 from api.cli.output import ask_first, note, number, plural, print_record, rejected, shown_reference, size, tally
 from api.cli.progress import progress
+from jobs.export import check_target
 from jobs.ingest.tabular import TableOptions
 from lakehouse.errors import InvalidInputError, NotFoundError
 from lakehouse.readers.arrow import Rows
-from lakehouse.references import parse
+from lakehouse.references import parse, parse_name
 
 app = commands()
 _TABLES = "Tables"
@@ -76,6 +77,7 @@ def ingest(
     """
     call, lake = call_of(ctx), open_lake(ctx)
     if mode == "overwrite" and not yes and (there := _rows_now(lake, dataset)) is not None:
+        lake.check("rows.append", ".".join(parse_name(dataset)))  # as every ingest does
         record = {"dataset": dataset, "rows": there}
         ask_first(call, record, [("would replace", f"all {plural(there, 'row')} of {dataset}")])
         return
@@ -192,6 +194,7 @@ def delete(
     lake = open_lake(ctx)
     table = lake.table(dataset)
     if not yes:
+        lake.check("rows.delete", table.name)
         snap = lake.peek(dataset)
         count = Rows(snap, where).num_rows
         record = {"dataset": table.name, "rows": count, "rows_total": snap.num_rows, "where": where}
@@ -230,6 +233,7 @@ def export(
     lake = open_lake(ctx)
     held = sum(1 for _ in out.iterdir()) if out.is_dir() else 0
     if held and not yes:
+        check_target(out, overwrite=True)
         ref = lake.peek(reference).reference
         record = {"out": str(out), "replaces": held, "reference": ref}
         lines = [("would replace", f"{plural(held, 'entry', 'entries')} in {out}"), ("with", ref)]

@@ -12,9 +12,11 @@ from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, open_lake
 from api.cli.output import Column, ask_first, counted, note, number, print_record, print_rows, version
 from catalog.aggregation import Standing
+from catalog.milestone_history import plan_roll_back
 from catalog.milestones import unverified_links
 from lakehouse.decisions import MilestoneVersion
 from lakehouse.lake import Lake
+from lakehouse.rehearsal import rehearsal
 from lakehouse.spans import parse_span
 
 VersionName = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="spring/v2")]
@@ -31,7 +33,7 @@ def archive(ctx: typer.Context, name: VersionName, yes: Yes = False, message: Me
     if yes:
         _restated(ctx, catalog.archive_milestone(lake, name, message=message))
         return
-    found = catalog.show_milestone(lake, name).version
+    found = catalog.archive_milestone(rehearsal(lake), name)
     shown = f"{found.full_name}/v{found.number}"
     record = {"milestone": found.full_name, "version": found.number, "status": found.status}
     ask_first(call_of(ctx), record, [("would archive", shown), ("unpins", f"{len(found.members)} states")])
@@ -97,9 +99,9 @@ def compare(
 def rollback(ctx: typer.Context, name: VersionName, yes: Yes = False, message: Message = None) -> None:
     """Bring all members back to a version, by a new commit each; nothing is lost."""
     lake = open_lake(ctx)
-    found = catalog.show_milestone(lake, name).version
-    shown = f"{found.full_name}/v{found.number}"
     if not yes:
+        found = plan_roll_back(lake, name)
+        shown = f"{found.full_name}/v{found.number}"
         record: dict[str, Any] = {"milestone": found.full_name, "version": found.number}
         members = [m.full_name for m in found.members]
         ask_first(call_of(ctx), record | {"datasets": members}, [("would restore", ", ".join(members)), ("to", shown)])

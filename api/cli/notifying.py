@@ -12,8 +12,9 @@ from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, listed, open_lake
 from api.cli.output import Column, ask_first, note, plural, print_record, print_rows, when, words
 from catalog.events import KINDS
-from catalog.notifications import find_subscription, retries
+from catalog.notifications import retries
 from lakehouse.decisions import Subscription
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 notify = commands("Tell webhooks, mail and chats what happens to milestones.")
@@ -84,7 +85,7 @@ def remove(ctx: typer.Context, name: Name, yes: Yes = False) -> None:
         gone = catalog.unsubscribe(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", gone.name)])
         return
-    found = find_subscription(lake.state(), name)
+    found = catalog.unsubscribe(rehearsal(lake), name)
     ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.url})")])
 
 

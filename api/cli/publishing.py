@@ -25,9 +25,10 @@ from api.cli.output import (
     words,
 )
 from catalog.aggregation import Standing
-from catalog.versions import DEFAULT_DATA_TAG, find_tag
+from catalog.versions import DEFAULT_DATA_TAG
 from lakehouse.decisions import DatasetVersion, NamedSnapshot
 from lakehouse.references import parse_name
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 tag = commands("Set, list, remove movable names of versions; see how they moved.")
@@ -174,7 +175,7 @@ def remove(
         record = {"dataset": full_name, "tag": gone.name, "version": gone.number}
         print_record(call_of(ctx), record, [("removed", f"{full_name}@{gone.name}, which was v{gone.number}")])
         return
-    found = find_tag(lake.state(), dataset, name)
+    found = catalog.remove_tag(rehearsal(lake), dataset, name)
     record = {"dataset": full_name, "tag": found.name, "version": found.number}
     lines = [("would remove", f"{full_name}@{found.name}"), ("stays readable", f"v{found.number}")]
     ask_first(call_of(ctx), record, lines)
@@ -266,10 +267,9 @@ def list_snapshots(ctx: typer.Context) -> None:
 def delete(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], yes: Yes = False) -> None:
     """Delete a snapshot and its pins; what else pins the same states keeps them."""
     lake = open_lake(ctx)
-    known = {s.name.casefold(): s for s in catalog.list_snapshots(lake)}
-    if yes or name.casefold() not in known:
+    if yes:
         gone = lake.delete_snapshot(name)
         print_record(call_of(ctx), _snapshot_json(gone), [("deleted", f"snap:{gone.name}")])
         return
-    record = _snapshot_json(known[name.casefold()])
+    record = _snapshot_json(rehearsal(lake).delete_snapshot(name))
     ask_first(call_of(ctx), record, [("would delete", f"snap:{record['snapshot']}"), ("unpins", _pinned(record))])

@@ -25,10 +25,10 @@ from api.cli.output import (
     when,
     words,
 )
-from catalog.holds import find_hold
 from catalog.retention import Expiry
 from lakehouse.decisions import DatasetVersion, Hold
 from lakehouse.errors import InvalidInputError
+from lakehouse.rehearsal import rehearsal
 from lakehouse.restoring import Restoration, plan_restore
 
 app = commands()
@@ -63,6 +63,7 @@ def restore(
     record, lines = _restoration_json(found), _restoration_lines(found)
     same = [("nothing to do", f"{found.before.reference} is {record['reference']} already")]
     if not yes:
+        lake.check("table.restore", found.dataset.full_name)
         would = ("would restore", shown_reference(record["reference"], found.source.table_version))
         ask_first(call, record, [would, *lines] if found else same)
         return
@@ -227,7 +228,7 @@ def release(ctx: typer.Context, dataset: DatasetName, message: Message = None, y
     """End the legal hold on a dataset."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
-        record = _hold_json(find_hold(lake, dataset))
+        record = _hold_json(catalog.release_hold(rehearsal(lake), dataset))
         lines = [
             ("would release", record["dataset"]),
             ("reason", record["reason"]),

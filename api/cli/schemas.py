@@ -263,6 +263,7 @@ def evolve(
     rules = {k: v for k, v in wanted.items() if v is not None}
     verdict = catalog.check_schema(lake, name, replace(judged, **rules))
     if verdict.allowed and verdict.breaks and not yes:
+        lake.check("schema.evolve", verdict.dataset.full_name)
         record = verdict_json(verdict)
         ask_first(call, record, [("would change", f"{record['dataset']} s{record['old']} -> s{record['new']}")])
         if not call.json:

@@ -132,7 +132,8 @@ def test_versions(spring: Typed) -> None:
     assert spring("show", "pets@spring/v1").code == 5
     assert spring.json("milestone", "unarchive", "spring/v1")["status"] == "Published"
     spring.ok("milestone", "protect", "spring")
-    assert spring("milestone", "archive", "spring/v1", "--yes").code == 5
+    refused = spring("milestone", "archive", "spring/v1", "--yes")
+    assert (refused.code, spring("milestone", "archive", "spring/v1")) == (5, refused)
     assert spring.json("milestone", "protect", "spring", "--off")["protected"] is False
     assert "would restore" in spring.ok("milestone", "rollback", "spring/v1").stdout
     assert [r["dataset"] for r in spring.json("milestone", "rollback", "spring/v1", "--yes")] == [

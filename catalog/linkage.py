@@ -51,7 +51,7 @@ def verify_links(lake: Lake, choice: Choice) -> Linkage:
                 Lack(
                     "link-orphans",
                     child.full_name,
-                    f"{_at(child)}: {found.orphans:,} of {found.rows:,} rows have a {_words(link.child_columns)} that "
+                    f"{_at(child)}: {found.orphans:,} of {found.rows:,} rows have keys in {_words(link.child_columns)} that "
                     f"{_at(parent)} has not in {_words(link.parent_columns)}: lakehouse milestone orphans "
                     f"{choice.milestone.full_name}",
                 )

@@ -133,12 +133,18 @@ def joining(state: State, reference: str, full_name: str) -> list[Decision]:
     Args:
         reference: `spring`, or `spring/v2` if that must be its next version.
     Raises:
+        InvalidInputError: what it names after the `/` is no number (reference-invalid).
         NotFoundError: milestone-not-found.
         StateError: its next version has another number (version-mismatch).
     """
     ref = parse_milestone_ref(reference)
     milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
     awaited = milestone.last_version + 1
+    if "/" in reference and not isinstance(ref.selector, Version):
+        raise InvalidInputError(
+            "reference-invalid",
+            f"{reference!r} names no number of a version. The next one is {milestone.full_name}/v{awaited}; or leave it out.",
+        )
     if "/" in reference and ref.selector != Version(awaited):
         raise StateError(
             "version-mismatch",
@@ -380,7 +386,10 @@ def _restate(
 ) -> MilestoneVersion:
     ref = parse_milestone_ref(reference)
     if not isinstance(ref.selector, Version):
-        raise InvalidInputError("reference-invalid", f"{reference!r} names no version, such as {reference}/v2.")
+        raise InvalidInputError(
+            "reference-invalid",
+            f"{reference!r} names no version by its number, such as {ref.namespace}.{ref.name}/v2.",
+        )
 
     def rule(state: State) -> tuple[MilestoneVersion, list[Decision]]:
         milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")

@@ -155,7 +155,7 @@ def expire(
         counted("rows"),
         counted("files"),
         Column("bytes", "size", size, right=True),
-        Column("kept_by", "stays, for", words),
+        Column("kept_by", "stays, for", _few),
     ]
     print_rows(call, record["expired"] + record["kept"], columns, empty="Every version is kept by a rule.")
     said = f"{plural(len(done.expired), 'version')}, {plural(done.rows, 'row')}"
@@ -166,6 +166,12 @@ def expire(
         note("Nothing was changed. Run again with --yes.")
     elif done:
         note("Free what only they needed with: lakehouse vacuum")
+
+
+def _few(reasons: list[str] | None) -> str:
+    """Return up to three reasons, of more the first and how many there are."""
+    found = reasons or []
+    return words(found) if len(found) <= 3 else f"{found[0]} and {len(found) - 1} more"
 
 
 def _expiry_json(done: Expiry) -> dict[str, Any]:

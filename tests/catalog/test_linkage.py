@@ -48,7 +48,7 @@ def test_orphans_keep_it_pending(lake: Lake) -> None:
     publish(lake, "parent", "child")
     [(kind, words)] = detail(lake)
     assert kind == "link-orphans"
-    assert "3 of 5 rows have a parent that main.parent@v1 has not in id" in words
+    assert "3 of 5 rows have keys in parent that main.parent@v1 has not in id" in words
     [found] = catalog.milestone_orphans(lake, "m")
     assert (found.rows, found.orphans, found.sample[0]) == (5, 3, {"parent": 77_077, "rows": 2})
     assert not any("77077" in value for _, _, value in lake.state().raw())
@@ -125,7 +125,7 @@ def test_several_columns(lake: Lake) -> None:
     catalog.define_milestone(lake, "m", ["p", "c"], links=["c.(a, b) -> p.(a, b)"])
     publish(lake, "p", "c")
     [(_, words)] = detail(lake)
-    assert "1 of 2 rows have a a, b that" in words
+    assert "1 of 2 rows have keys in a, b that" in words
     assert catalog.milestone_orphans(lake, "m")[0].sample == [{"a": 1, "b": "z", "rows": 1}]
 
 

@@ -160,6 +160,14 @@ def test_links(cli: Typed, tmp_path: Path) -> None:
     assert cli("milestone", "define", "m", "pets", "homes", "--link", "homes.pet = pets.id").code == 2
 
 
+def test_versions_are_named_by_number(spring: Typed) -> None:
+    """Where a version's number is needed, another word is refused with an example that can be typed."""
+    refused = spring("milestone", "archive", "spring/latest", "--yes")
+    assert (refused.code, "such as main.spring/v2." in refused.stderr) == (2, True)
+    refused = spring("publish", "pets", "--milestone", "spring/vx")
+    assert (refused.code, "The next one is main.spring/v1" in refused.stderr) == (2, True)
+
+
 def test_load(cli: Typed, tmp_path: Path) -> None:
     """A milestone is defined by a file."""
     (tmp_path / "spring.yaml").write_text("milestone: spring\ndatasets: [pets]\ndata_tags: [FINAL]\n")
@@ -180,7 +188,10 @@ def test_data_tags(cli: Typed) -> None:
     assert [t["name"] for t in cli.json("data-tag", "list")] == ["DRAFT", "REVIEWED", "FINAL", "GOLD"]
     cli.ok("milestone", "define", "m", "pets")
     assert "IS_GOLD" in cli.json("sql", "from Milestone")[0]
-    assert "would remove" in cli.ok("data-tag", "remove", "GOLD").stdout
+    cli.ok("publish", "pets", "--data-tag", "GOLD")
+    shown = cli.ok("data-tag", "remove", "GOLD").stdout
+    assert "IS_GOLD of the view Milestone" in shown
+    assert "1 milestone version\n" in shown
     cli.ok("data-tag", "remove", "GOLD", "--yes")
     assert cli("data-tag", "remove", "GOLD").code == 3
     assert cli("data-tag", "set", "GOLD", "not a column", "Red").code == 2

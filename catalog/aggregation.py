@@ -8,7 +8,7 @@ of exactly the state that was chosen from. So of many that aggregate at once one
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -37,8 +37,13 @@ class Standing:
     """The version that was published last."""
     pending: PendingVersion | None
     """The version that comes next; None when nothing new was published since the last one."""
-    made: bool = False
-    """Whether this very call published."""
+    new: tuple[MilestoneVersion, ...] = ()
+    """What this very call published, in order."""
+
+    @property
+    def made(self) -> bool:
+        """Whether this very call published."""
+        return bool(self.new)
 
 
 def advance(
@@ -52,16 +57,31 @@ def advance(
 ) -> Standing:
     """Bring one milestone as far as it can go: note what it waits for, make it ready, or publish it.
 
-    A publication is one commit. Nothing is written when nothing changed.
+    Where one publication completes several versions, each is published. A publication is one commit. Nothing is written
+    when nothing changed.
 
     Args:
         name: Full name of the milestone.
-        by_hand: Publish also where the milestone's policy leaves that to a person.
-        accept_schema: Publish although a member lost columns, or changed types, since the last version.
+        by_hand: Publish one version also where the milestone's policy leaves that to a person.
+        accept_schema: Publish it although a member lost columns, or changed types, since the last version.
+        message: A person's words about it.
     Raises:
         NotFoundError: milestone-not-found.
         StorageError, AccessDeniedError: the store failed or refused.
     """
+    found, new = _step(lake, name, by_hand, accept_schema, message, run), list[MilestoneVersion]()
+    while found.made:
+        new += found.new
+        try:
+            found = _step(lake, name, False, False, None, run)
+        except LakeError as error:  # what was published has landed
+            log.warning("the version after v%d was left for a later run: %s", new[-1].number, error.kind)
+            break
+    return replace(found, new=tuple(new))
+
+
+def _step(lake: Lake, name: str, by_hand: bool, accept_schema: bool, message: str | None, run: str | None) -> Standing:
+    """Bring one milestone forward by at most one version; arguments as `advance`."""
     lake = lake.unguarded()  # its policy was decided already, and whoever comes by carries it out
     while True:
         state = lake.state()
@@ -81,21 +101,27 @@ def advance(
             return standing
 
 
-def advance_with(lake: Lake, full_name: str, *, run: str | None = None) -> list[Standing]:
+def advance_with(
+    lake: Lake, full_name: str, *, run: str | None = None, told: Callable[[Standing], object] | None = None
+) -> None:
     """Bring the milestones of one dataset as far as they can go, after something about it was decided.
 
     What was decided has landed, so a failure here is only logged: the next run of any process does the same.
+
+    Args:
+        told: Is called with where each milestone stands then that the actor sees.
     """
-    found, seen = [], lake.state()
+    seen = lake.state()
     for milestone in milestones_of(lake.unguarded().state(), full_name):
         try:
-            found.append(advance(lake, milestone.full_name, run=run))
+            found = advance(lake, milestone.full_name, run=run)
+            if told is not None and seen.get(Milestone, milestone.key) is not None:
+                told(found)
         except LakeError as error:
             if seen.get(Milestone, milestone.key) is None:
                 log.warning("a milestone that %s may not read was left for a later run: %s", lake.actor, error.kind)
             else:
                 log.warning("milestone %s was left for a later run: %s", milestone.full_name, error.message)
-    return found
 
 
 def aggregate(lake: Lake, names: Sequence[str] | None = None) -> Iterator[Standing]:
@@ -187,7 +213,7 @@ def _decide(
     decisions = [Decision.put("milestone.publish", version), Decision.put("milestone.publish", raised)]
     if known is not None:
         decisions.append(Decision.remove("milestone.publish", known))
-    return Standing(raised, version, None, made=True), decisions
+    return Standing(raised, version, None, (version,)), decisions
 
 
 def _is_current(known: PendingVersion, choice: Choice) -> bool:

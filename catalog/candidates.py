@@ -79,7 +79,7 @@ def choose(state: State, milestone: Milestone) -> Choice:
     absent = [
         lack
         for member, name, version in zip(milestone.members, names, newest, strict=True)
-        if (lack := _absent(milestone, member, name, version))
+        if (lack := _absent(state, milestone, member, name, version))
     ]
     if absent:
         return Choice(milestone, previous, last, tuple(newest), tuple(absent))
@@ -87,8 +87,9 @@ def choose(state: State, milestone: Milestone) -> Choice:
     lacks: list[Lack] = []
     if milestone.advance == "all":
         found, lacks = _cycle(counting, last)
-    checks = sorted(d.digest for v in found for d in required_checks(state, milestone, v))
-    return Choice(milestone, previous, last, tuple(found), (*lacks, *_differing(milestone, found)), tuple(checks))
+    checks = [d for v in found for d in required_checks(state, milestone, v)]
+    lacks += [*_differing(milestone, found), *_unchecked(milestone, checks)]
+    return Choice(milestone, previous, last, tuple(found), tuple(lacks), tuple(sorted(d.digest for d in checks)))
 
 
 def required_checks(state: State, milestone: Milestone, version: DatasetVersion) -> list[CheckDefinition]:
@@ -108,16 +109,22 @@ def _counting(state: State, milestone: Milestone, name: Name | None) -> Iterator
             yield version
 
 
-def _absent(milestone: Milestone, member: str, name: Name | None, newest: DatasetVersion | None) -> Lack | None:
+def _absent(
+    state: State, milestone: Milestone, member: str, name: Name | None, newest: DatasetVersion | None
+) -> Lack | None:
     if name is None or name.dataset_id is None:
         return Lack("deleted", member, f"{member} was deleted: lakehouse dataset undrop {member}")
     if newest is not None:
         return None
     if not milestone.data_tags:
         return Lack("no-version", member, f"{member} has no version: lakehouse publish {member}")
-    wanted = " or ".join(milestone.data_tags)
-    how = f"lakehouse publish {member} --data-tag {milestone.data_tags[-1]}"
-    return Lack("no-version", member, f"{member} has no version with the data tag {wanted}: {how}")
+    wanted, tag = " or ".join(milestone.data_tags), milestone.data_tags[-1]
+    other = next(_counting(state, replace(milestone, data_tags=()), name), None)
+    if other is None:
+        how = f": lakehouse publish {member} --data-tag {tag}"
+    else:
+        how = f", v{other.number} is {other.data_tag}: lakehouse promote {member}@v{other.number} {tag}"
+    return Lack("no-version", member, f"{member} has no version with the data tag {wanted}{how}")
 
 
 def _cycle(
@@ -191,6 +198,19 @@ def _differing(milestone: Milestone, found: Sequence[DatasetVersion]) -> list[La
         )
         for v in found
         if v.data_tag.casefold() != strongest.data_tag.casefold()
+    ]
+
+
+def _unchecked(milestone: Milestone, checks: Sequence[CheckDefinition]) -> list[Lack]:
+    """Return the checks that the milestone names and no member has: nothing passes what is not there."""
+    known = {d.name.casefold() for d in checks}
+    how = (
+        f"lakehouse check add, or drop all with: lakehouse milestone define {milestone.full_name} DATASET... --check ''"
+    )
+    return [
+        Lack("no-check", "", f"no member has a check {name!r}: {how}")
+        for name in milestone.checks
+        if name.casefold() not in known
     ]
 
 

@@ -71,11 +71,6 @@ def release_hold(lake: Lake, name: str, *, message: str | None = None) -> Hold:
     return lake.ledger.decide(rule, message=message).result
 
 
-def find_hold(lake: Lake, name: str) -> Hold:
-    """Return the legal hold that `release_hold` would end; errors as there."""
-    return _find(lake.state(), name)
-
-
 def list_holds(lake: Lake) -> list[Hold]:
     """Return the legal holds by dataset."""
     return sorted(lake.state().all(Hold), key=lambda h: (h.full_name.casefold(), h.created_at))

@@ -12,15 +12,22 @@ from typing import Any
 from lakehouse.lake import Lake
 from lakehouse.resolution import published_at
 
-_QUERY = """
-select l.*, r.status, r.started_at, r.finished_at, r.actor, r.parameters, r.code_version, r.counts, r.error
-from lake.lineage l join lake.runs r using (run)
+_RUN = "r.status, r.started_at, r.finished_at, r.actor, r.parameters, r.code_version, r.counts, r.error"
+_INPUTS = '[{"dataset": "VARCHAR", "dataset_id": "VARCHAR", "table_version": "BIGINT"}]'
+# What a run made, and what one without an output only read, which is no lineage of any state.
+_QUERY = f"""
+select l.*, {_RUN} from lake.lineage l join lake.runs r using (run)
+union all by name
+select r.run, r.job, i.dataset as input_dataset, i.dataset_id as input_dataset_id,
+    i.table_version as input_table_version, {_RUN}
+from lake.runs r, unnest(from_json(r.inputs, '{_INPUTS}')) as u(i)
+where json_array_length(r.outputs) = 0
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One step of lineage: a run that read one state and wrote another."""
+    """One step of lineage: a run that read one state and wrote another, or read it only."""
 
     depth: int
     """Steps from the state that was asked for; 1 is the nearest."""
@@ -28,8 +35,8 @@ class Edge:
     job: str
     input: str | None
     """Reference of what was read (`ns.name@#3`); None when the data came from outside."""
-    output: str
-    """Reference of what was written."""
+    output: str | None
+    """Reference of what was written; None when the run wrote no dataset: it read only."""
     source: str | None
     """Where data from outside came from."""
     input_version: int | None = None
@@ -50,7 +57,7 @@ class Edge:
 
 
 def lineage(lake: Lake, reference: str, *, forward: bool = False) -> list[Edge]:
-    """Return what a state was made from, or (`forward`) what was made from it, nearest first.
+    """Return what a state was made from, or (`forward`) what was made from it and who else read it, nearest first.
 
     A run belongs to a state when it wrote the dataset at or before that table version (backward), or read it at or
     after (forward).
@@ -96,12 +103,12 @@ def lineage_tree(reference: str, edges: Sequence[Edge], *, forward: bool = False
     roots = [edge for edge in edges if edge.depth == 1]
     for edge in edges:
         below[_dataset(edge.input if forward else edge.output)].append(edge)
-    shown: set[tuple[str, str, str | None]] = set()
+    shown: set[tuple[str, str | None, str | None]] = set()
 
     def add(children: Sequence[Edge], indent: str) -> None:
         for n, edge in enumerate(children):
             last = n == len(children) - 1
-            end = edge.output if forward else edge.input or edge.source or "unknown"
+            end = (edge.output or "(only read)") if forward else edge.input or edge.source or "unknown"
             again = (edge.run, edge.output, edge.input) in shown
             mark = " (shown above)" if again else f"  [{edge.job}, {edge.run}]"
             lines.append(f"{indent}{'└─ ' if last else '├─ '}{end}{mark}")
@@ -135,7 +142,7 @@ def _edge(lake: Lake, depth: int, row: Mapping[str, Any]) -> Edge:
         row["run"],
         row["job"],
         ref("input"),
-        ref("output") or "",
+        ref("output"),
         row["source"],
         number("input"),
         number("output"),

@@ -51,7 +51,7 @@ def verify_links(lake: Lake, choice: Choice) -> Linkage:
                 Lack(
                     "link-orphans",
                     child.full_name,
-                    f"{_at(child)}: {found.orphans:,} of {found.rows:,} rows have a {_words(link.child_columns)} that "
+                    f"{_at(child)}: {found.orphans:,} of {found.rows:,} rows have keys in {_words(link.child_columns)} that "
                     f"{_at(parent)} has not in {_words(link.parent_columns)}: lakehouse milestone orphans "
                     f"{choice.milestone.full_name}",
                 )
@@ -130,15 +130,29 @@ class Orphaned:
 
 def orphans_of(lake: Lake, choice: Choice) -> list[Orphaned]:
     """Return the links of a choice that were found not to hold, with samples of keys."""
-    chosen = {v.full_name.casefold(): v for v in choice.chosen if v is not None}
     found = []
-    for link in choice.milestone.links:
-        child, parent = chosen.get(link.child.casefold()), chosen.get(link.parent.casefold())
+    for link, child, parent in _paired(choice):
         stored = _stored(lake, link, child, parent) if child and parent else None
         if stored is not None and stored.orphans and child and parent:
             sample = json.loads(stored.sample or "[]")
             found.append(Orphaned(str(link), child.number, parent.number, stored.rows, stored.orphans, sample))
     return found
+
+
+def unverified(lake: Lake, choice: Choice) -> list[Link]:
+    """Return the links that nobody counted yet at the chosen versions, or could not."""
+    return [
+        link
+        for link, child, parent in _paired(choice)
+        if child is None or parent is None or _stored(lake, link, child, parent) is None
+    ]
+
+
+def _paired(choice: Choice) -> Iterator[tuple[Link, DatasetVersion | None, DatasetVersion | None]]:
+    """Iterate over the links with the chosen versions of child and parent."""
+    chosen = {v.full_name.casefold(): v for v in choice.chosen if v is not None}
+    for link in choice.milestone.links:
+        yield link, chosen.get(link.child.casefold()), chosen.get(link.parent.casefold())
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +218,13 @@ def _words(columns: tuple[str, ...]) -> str:
     return ", ".join(columns)
 
 
-__all__ = ["VERIFIED", "Linkage", "Orphaned", "failed_checks", "lost_columns", "orphans_of", "verify_links"]
+__all__ = [
+    "VERIFIED",
+    "Linkage",
+    "Orphaned",
+    "failed_checks",
+    "lost_columns",
+    "orphans_of",
+    "unverified",
+    "verify_links",
+]

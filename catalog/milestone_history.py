@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lakehouse.decisions import Dataset, Member
+from lakehouse.decisions import Dataset, Member, MilestoneVersion
 from lakehouse.diff import Diff
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.references import parse_milestone_ref
-from lakehouse.resolution import find_milestone_version
+from lakehouse.resolution import find_dataset, find_milestone_version
 from lakehouse.restoring import restore
 
 
@@ -60,6 +60,14 @@ def _name(state: State, member: Member) -> str:
     return (dataset or member).full_name.casefold()
 
 
+def plan_roll_back(lake: Lake, reference: str) -> MilestoneVersion:
+    """Return the version that `roll_back_milestone` would bring all members back to; errors as there."""
+    version = find_milestone_version(lake.state(), parse_milestone_ref(reference))
+    for member in version.members:
+        lake.check("table.restore", find_dataset(lake.state(), member.full_name).full_name)
+    return version
+
+
 def roll_back_milestone(lake: Lake, reference: str, *, message: str | None = None) -> dict[str, int]:
     """Bring all members back to what a milestone version pins: a new commit each, nothing is lost.
 
@@ -74,9 +82,7 @@ def roll_back_milestone(lake: Lake, reference: str, *, message: str | None = Non
         StateError: milestone-archived.
         AccessDeniedError: the actor may not restore one of the members; none is changed (access-denied).
     """
-    version = find_milestone_version(lake.state(), parse_milestone_ref(reference))
-    for member in version.members:  # before the first one changes
-        lake.check("table.restore", member.full_name)
+    version = plan_roll_back(lake, reference)  # refused before the first one changes
     said = message or f"rolled back to {version.full_name}/v{version.number}"
     return {
         member.full_name: restore(

@@ -10,9 +10,10 @@ from typing import Literal
 from catalog.aggregation import Standing, standing
 from catalog.aggregation import advance as _advance
 from catalog.candidates import choose
-from catalog.linkage import Orphaned, orphans_of
-from lakehouse.decisions import DatasetVersion, DataTag, Decision, Link, Milestone, MilestoneVersion
-from lakehouse.errors import InvalidInputError, StateError
+from catalog.check_runs import definitions_of
+from catalog.linkage import Orphaned, orphans_of, unverified
+from lakehouse.decisions import Dataset, DatasetVersion, DataTag, Decision, Link, Milestone, MilestoneVersion
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError, suggest
 from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import refuse_condemned
@@ -41,6 +42,8 @@ class MilestoneInfo:
     color: str | None
     notices: tuple[DatasetVersion, ...]
     """Members' versions that were deprecated or withdrawn since."""
+    new: bool = False
+    """Whether this very call published it."""
 
 
 def define_milestone(
@@ -75,7 +78,7 @@ def define_milestone(
         InvalidInputError: a name that does not parse or chooses a version (reference-invalid) or is kept
             (name-reserved), no member or one given twice (member-repeated), a link that does not parse or is not between
             members (link-invalid), tag-invalid, tag-reserved.
-        NotFoundError: a member does not exist.
+        NotFoundError: a member does not exist, or no member has a check of that name (check-not-found).
     """
     ref = _without_version(name)
     full_name = f"{check_namespace(ref.namespace)}.{check_milestone_name(ref.name)}"
@@ -89,17 +92,21 @@ def define_milestone(
     def rule(state: State) -> tuple[Milestone, list[Decision]]:
         known = state.get(Milestone, full_name.casefold())
         base = known or Milestone(full_name=full_name, members=(), created_at=datetime.now(UTC))
-        found = tuple(find_dataset(state, n).full_name for n in names)
+        owners = [find_dataset(state, n) for n in names]
+        found = tuple(owner.full_name for owner in owners)
         value = replace(
             base,
             members=found,
             data_tags=base.data_tags if data_tags is None else tuple(data_tags),
-            links=_between(base.links if given is None else [_named_now(state, link) for link in given], found),
+            links=_between(
+                full_name, base.links if given is None else [_named_now(state, link) for link in given], found
+            ),
             checks=base.checks if checks is None else tuple(checks),
             advance=advance or base.advance,
             policy=policy or base.policy,
             description=base.description if description is None else description,
         )
+        _refuse_unchecked(state, value, owners)
         return value, [] if value == known else [Decision.put("milestone.define", value)]
 
     made = lake.ledger.decide(rule, message=message).result
@@ -128,12 +135,18 @@ def joining(state: State, reference: str, full_name: str) -> list[Decision]:
     Args:
         reference: `spring`, or `spring/v2` if that must be its next version.
     Raises:
+        InvalidInputError: what it names after the `/` is no number (reference-invalid).
         NotFoundError: milestone-not-found.
         StateError: its next version has another number (version-mismatch).
     """
     ref = parse_milestone_ref(reference)
     milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
     awaited = milestone.last_version + 1
+    if "/" in reference and not isinstance(ref.selector, Version):
+        raise InvalidInputError(
+            "reference-invalid",
+            f"{reference!r} names no number of a version. The next one is {milestone.full_name}/v{awaited}; or leave it out.",
+        )
     if "/" in reference and ref.selector != Version(awaited):
         raise StateError(
             "version-mismatch",
@@ -163,7 +176,7 @@ def leave_milestone(lake: Lake, name: str, dataset: str) -> Standing:
             raise InvalidInputError("not-a-member", f"{dataset} is no member of {milestone.full_name}.")
         if not left:
             raise InvalidInputError("member-repeated", f"{dataset} is the only member of {milestone.full_name}.")
-        return replace(milestone, members=left, links=_between(milestone.links, left))
+        return replace(milestone, members=left, links=_between(milestone.full_name, milestone.links, left))
 
     return _advance(lake, _change(lake, name, "milestone.leave", leave).full_name)
 
@@ -174,7 +187,7 @@ def publish_milestone(
     """Publish what a milestone's members have published as its next version, in one commit.
 
     No data is written: the new version pins what its members published. When nothing is new since the last version,
-    that one is returned.
+    that one is returned, as not new, and the message is not kept.
 
     Args:
         accept_schema: Also when a member lost columns, or changed types, since the last version.
@@ -187,7 +200,7 @@ def publish_milestone(
     full_name = f"{ref.namespace}.{ref.name}"
     lake.check("milestone.publish", f"{find_milestone(lake.state(), full_name).full_name.partition('.')[0]}.*")
     found = _advance(lake, full_name, by_hand=True, accept_schema=accept_schema, message=message, run=run)
-    if found.pending is not None or found.published is None:
+    if not found.made and (found.pending is not None or found.published is None):
         waiting = found.pending.waiting if found.pending else ()
         raise StateError(
             "milestone-not-ready",
@@ -195,7 +208,8 @@ def publish_milestone(
             milestone=found.milestone.full_name,
             waiting=list(dict.fromkeys(w.dataset for w in waiting)),
         )
-    return _info(lake.state(), found.published)
+    assert found.published is not None, "it was published now or before"
+    return replace(_info(lake.state(), found.published), new=found.made)
 
 
 def show_milestone(lake: Lake, reference: str) -> MilestoneInfo:
@@ -229,6 +243,12 @@ def milestone_orphans(lake: Lake, name: str) -> list[Orphaned]:
     """
     ref, state = _without_version(name), lake.state()
     return orphans_of(lake, choose(state, find_milestone(state, f"{ref.namespace}.{ref.name}")))
+
+
+def unverified_links(lake: Lake, name: str) -> list[Link]:
+    """Return the links of a milestone's next version that were not counted yet; errors as `milestone_orphans`."""
+    ref, state = _without_version(name), lake.state()
+    return unverified(lake, choose(state, find_milestone(state, f"{ref.namespace}.{ref.name}")))
 
 
 def list_milestones(lake: Lake) -> list[Milestone]:
@@ -315,17 +335,37 @@ def _named_now(state: State, link: Link) -> Link:
     )
 
 
-def _between(links: Iterable[Link], members: Sequence[str]) -> tuple[Link, ...]:
-    """Return links with their datasets as the members are spelt."""
+def _between(milestone: str, links: Iterable[Link], members: Sequence[str]) -> tuple[Link, ...]:
+    """Return the links of a milestone with their datasets as the members are spelt."""
     spelt = {m.casefold(): m for m in members}
     found = []
     for link in links:
         ends = [spelt.get(end.casefold()) for end in (link.child, link.parent)]
         if ends[0] is None or ends[1] is None:
             strange = link.child if ends[0] is None else link.parent
-            raise InvalidInputError("link-invalid", f"The link {link} needs {strange}, which is no member.")
+            raise InvalidInputError(
+                "link-invalid",
+                f"The link {link} needs {strange}, which is no member. Name it too, or the links that stay, none as here: "
+                f"lakehouse milestone define {milestone} {' '.join(members)} --link ''",
+            )
         found.append(replace(link, child=ends[0], parent=ends[1]))
     return tuple(found)
+
+
+def _refuse_unchecked(state: State, milestone: Milestone, members: Sequence[Dataset]) -> None:
+    """Refuse names of checks that no member has: nothing would be enforced."""
+    known = [d.name for member in members for d in definitions_of(state, member)]
+    for name in milestone.checks:
+        if name.casefold() not in (k.casefold() for k in known):
+            full_names = " ".join(milestone.members)
+            raise NotFoundError(
+                "check-not-found",
+                f"No member of {milestone.full_name} has a check {name!r}.{suggest(name, known)} List a member's with: "
+                f"lakehouse check list {milestone.members[0]}. Drop the milestone's with: lakehouse milestone define "
+                f"{milestone.full_name} {full_names} --check ''",
+                milestone=milestone.full_name,
+                check=name,
+            )
 
 
 def _change(lake: Lake, name: str, action: str, change: Callable[[Milestone, State], Milestone]) -> Milestone:
@@ -348,7 +388,10 @@ def _restate(
 ) -> MilestoneVersion:
     ref = parse_milestone_ref(reference)
     if not isinstance(ref.selector, Version):
-        raise InvalidInputError("reference-invalid", f"{reference!r} names no version, such as {reference}/v2.")
+        raise InvalidInputError(
+            "reference-invalid",
+            f"{reference!r} names no version by its number, such as {ref.namespace}.{ref.name}/v2.",
+        )
 
     def rule(state: State) -> tuple[MilestoneVersion, list[Decision]]:
         milestone = find_milestone(state, f"{ref.namespace}.{ref.name}")
@@ -393,4 +436,5 @@ __all__ = [
     "publish_milestone",
     "show_milestone",
     "unarchive_milestone",
+    "unverified_links",
 ]

@@ -16,7 +16,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -66,6 +66,8 @@ class Delivery:
     """The receiver's HTTP status; None when it did not answer."""
     error: str | None = None
     """Why it failed."""
+    next_at: datetime | None = None
+    """When it is tried again; None when it was delivered, a later attempt followed, or there is nothing to tell any more."""
 
 
 def subscribe(
@@ -209,25 +211,21 @@ def notify(lake: Lake, *, overdue: timedelta = OVERDUE) -> list[Delivery]:
         StorageError, AccessDeniedError: the store failed or refused.
     """
     now = datetime.now(UTC)
-    subscriptions = list_subscriptions(lake)
-    if not subscriptions:
-        return []
-    told, state = _told(lake), lake.state()
-    events = {  # nobody is told of what whoever subscribed may not read
-        by: sorted(find_events(lake, visible(state, by), now, overdue), key=lambda e: e.at)
-        for by in {s.created_by for s in subscriptions}
-    }
-    made = [
-        _deliver(subscription, event)
-        for subscription in subscriptions
-        for event in events[subscription.created_by]
-        if _concerns(subscription, event) and _is_due(told.get((subscription.name, event.event), ()), now)
-    ]
+    made = []
+    for subscription, event, before in _undelivered(lake, now, overdue):
+        if not before or _next(before) <= now:
+            attempt = _deliver(subscription, event)
+            made.append(attempt if attempt.ok else replace(attempt, next_at=_next([attempt, *before])))
     if made:
         rows = [{name: getattr(one, name) for name in SCHEMAS[_TABLE].names} for one in made]
         table = pa.Table.from_pylist(rows, schema=SCHEMAS[_TABLE])
         lake.facts.append(_TABLE, table, (f"{_TABLE}-{uuid4().hex}", 0))
     return made
+
+
+def retries(lake: Lake) -> list[datetime]:
+    """Return when each event that was not taken is tried again, soonest first."""
+    return sorted(_next(before) for _, _, before in _undelivered(lake, datetime.now(UTC), OVERDUE) if before)
 
 
 def list_deliveries(lake: Lake, name: str | None = None) -> list[Delivery]:
@@ -236,22 +234,41 @@ def list_deliveries(lake: Lake, name: str | None = None) -> list[Delivery]:
     Args:
         name: Only those of this subscription.
     """
+    last = {before[0]: _next(before) for _, _, before in _undelivered(lake, datetime.now(UTC), OVERDUE) if before}
+    found = [d for d in _attempts(lake) if name is None or d.subscription.casefold() == name.casefold()]
+    return [replace(d, next_at=last.get(d)) for d in found]
+
+
+def _attempts(lake: Lake) -> list[Delivery]:
+    """Return the attempts on record that the actor sees, newest first."""
     facts, state = lake.facts.snapshot(_TABLE), lake.state()
     rows = [] if facts is None else facts.to_arrow().to_pylist()
     found = [
         Delivery(**row)
         for row in rows
-        if (name is None or row["subscription"].casefold() == name.casefold())
-        and (not state.viewer or state.get(Subscription, row["subscription"].casefold()) is not None)
+        if not state.viewer or state.get(Subscription, row["subscription"].casefold()) is not None
     ]
     return sorted(found, key=lambda d: d.at, reverse=True)
 
 
-def _told(lake: Lake) -> dict[tuple[str, str], list[Delivery]]:
-    found: dict[tuple[str, str], list[Delivery]] = {}
-    for delivery in list_deliveries(lake):
-        found.setdefault((delivery.subscription, delivery.event), []).append(delivery)
-    return found
+def _undelivered(lake: Lake, now: datetime, overdue: timedelta) -> Iterator[tuple[Subscription, Event, list[Delivery]]]:
+    """Iterate over what was not delivered yet: to whom, what, and the attempts so far, newest first."""
+    subscriptions = list_subscriptions(lake)
+    if not subscriptions:
+        return
+    told: dict[tuple[str, str], list[Delivery]] = {}
+    for delivery in _attempts(lake):
+        told.setdefault((delivery.subscription, delivery.event), []).append(delivery)
+    state = lake.state()
+    events = {  # nobody is told of what whoever subscribed may not read
+        by: sorted(find_events(lake, visible(state, by), now, overdue), key=lambda e: e.at)
+        for by in {s.created_by for s in subscriptions}
+    }
+    for subscription in subscriptions:
+        for event in events[subscription.created_by]:
+            before = told.get((subscription.name, event.event), [])
+            if _concerns(subscription, event) and not any(delivery.ok for delivery in before):
+                yield subscription, event, before
 
 
 def _concerns(subscription: Subscription, event: Event) -> bool:
@@ -262,16 +279,10 @@ def _concerns(subscription: Subscription, event: Event) -> bool:
     )
 
 
-def _is_due(before: Sequence[Delivery], now: datetime) -> bool:
-    """Whether an event was not delivered, and its pause is over.
-
-    Args:
-        before: The attempts, newest first.
-    """
-    if any(delivery.ok for delivery in before):
-        return False
-    pause = min(_FIRST_PAUSE * 4 ** (len(before) - 1), _LONGEST_PAUSE) if 0 < len(before) < 8 else _LONGEST_PAUSE
-    return not before or before[0].at + pause <= now
+def _next(before: Sequence[Delivery]) -> datetime:
+    """Return when an event is tried again after these failed attempts, newest first."""
+    few = len(before) < 8
+    return before[0].at + (min(_FIRST_PAUSE * 4 ** (len(before) - 1), _LONGEST_PAUSE) if few else _LONGEST_PAUSE)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -293,8 +304,15 @@ def _deliver(subscription: Subscription, event: Event) -> Delivery:
     except InvalidInputError as wrong:
         error = wrong.message
     except OSError as failed:
-        error = type(failed).__name__
+        error = _reason(failed)
     return Delivery(subscription.name, event.event, now, ok=error is None, status=status, error=error)
+
+
+def _reason(failed: OSError) -> str:
+    """Return why nobody answered, without the URL: `ConnectionRefusedError: Connection refused`."""
+    inner = failed.reason if isinstance(failed, urllib.error.URLError) else failed
+    cause = inner if isinstance(inner, OSError) else failed
+    return f"{type(cause).__name__}: {cause.strerror}" if cause.strerror else type(cause).__name__
 
 
 def _post(subscription: Subscription, event: Event, now: datetime) -> int:
@@ -336,6 +354,7 @@ __all__ = [
     "list_deliveries",
     "list_subscriptions",
     "notify",
+    "retries",
     "subscribe",
     "unsubscribe",
 ]

@@ -8,7 +8,8 @@ Source: OpenLineage specification 2-0-2 (https://openlineage.io/docs/spec/object
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -59,11 +60,12 @@ def _events(namespace: str, edges: Sequence[Edge]) -> list[RunEvent]:
     one = edges[0]
     job, run = _job(namespace, one), _run(namespace, one)
     inputs: list[InputDataset] = [_input(namespace, e.input) for e in _distinct(edges, "input") if e.input]
+    inputs += [_source(one.source)] if one.source else []
     common: dict[str, Any] = {"run": run, "job": job, "producer": PRODUCER, "inputs": inputs}
     started = RunEvent(eventTime=_time(one.started_at), eventType=RunState.START, outputs=[], **common)
     if one.finished_at is None:
         return [started]
-    outputs = [_output(namespace, e.output, e) for e in _distinct(edges, "output")]
+    outputs = [_output(namespace, e.output, e) for e in _distinct(edges, "output") if e.output]
     state = RunState.COMPLETE if one.status == "succeeded" else RunState.FAIL
     return [started, RunEvent(eventTime=_time(one.finished_at), eventType=state, outputs=outputs, **common)]
 
@@ -73,7 +75,7 @@ def _run(namespace: str, edge: Edge) -> Run:
     from openlineage.client.facet_v2 import error_message_run, execution_parameters_run, processing_engine_run
 
     parameters = [
-        execution_parameters_run.ExecutionParameter(key=key, name=key, value=str(value))
+        execution_parameters_run.ExecutionParameter(key=key, name=key, value=_text(value))
         for key, value in (edge.parameters or {}).items()
     ]
     facets: dict[str, Any] = {
@@ -117,10 +119,33 @@ def _output(namespace: str, reference: str, edge: Edge) -> OutputDataset:
     from openlineage.client.facet_v2 import output_statistics_output_dataset
 
     name, facets = _version(reference)
-    rows = (edge.counts or {}).get("rows_added", (edge.counts or {}).get("ingested"))
+    rows = _rows_written(edge.counts or {})
     statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=rows, producer=PRODUCER)
     about: dict[str, Any] = {"outputStatistics": statistics} if rows is not None else {}
     return OutputDataset(namespace=namespace, name=name, facets=facets, outputFacets=about)
+
+
+def _rows_written(counts: Mapping[str, int]) -> int | None:
+    """Return how many rows a run wrote, by what its job counts; None when it counts something else."""
+    if "added" in counts:  # a refresh writes what changed, too
+        return counts["added"] + counts.get("changed", 0)
+    return next((counts[name] for name in ("rows_added", "ingested", "rows") if name in counts), None)
+
+
+def _source(source: str) -> InputDataset:
+    """Return where data came from outside: a file, or an object as OpenLineage names those of a bucket."""
+    from openlineage.client.event_v2 import InputDataset
+
+    scheme, found, rest = source.partition("://")
+    if not found:
+        return InputDataset(namespace="file", name=source)
+    host, _, path = rest.partition("/")
+    return InputDataset(namespace=f"{scheme}://{host}", name=path or "/")
+
+
+def _text(value: Any) -> str:
+    """Return a parameter as JSON; a text is its own."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _distinct(edges: Sequence[Edge], side: str) -> list[Edge]:

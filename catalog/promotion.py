@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from catalog.aggregation import advance_with
+from catalog.aggregation import Standing, advance_with
 from lakehouse.decisions import DatasetVersion, DataTag, Decision, Tag
 from lakehouse.errors import StateError
 from lakehouse.lake import Lake
@@ -14,7 +15,14 @@ from lakehouse.references import check_tag, parse
 from lakehouse.resolution import named_now, refuse_expired
 
 
-def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = None) -> DatasetVersion:
+def promote(
+    lake: Lake,
+    reference: str,
+    data_tag: str,
+    *,
+    message: str | None = None,
+    told: Callable[[Standing], object] | None = None,
+) -> DatasetVersion:
     """Give a published version another data tag: DRAFT -> REVIEWED -> FINAL, or back.
 
     Published milestone versions keep the data tag that it had; milestones that wait for it move on.
@@ -22,6 +30,7 @@ def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = 
     Args:
         reference: A published version: `photos@v3`, `photos@latest`, `photos@DRAFT`.
         data_tag: DRAFT, REVIEWED, FINAL or your own word.
+        told: Is called with where each of its milestones stands afterwards.
     Raises:
         InvalidInputError: tag-invalid, tag-reserved.
         NotFoundError: what the reference names does not exist.
@@ -52,5 +61,5 @@ def promote(lake: Lake, reference: str, data_tag: str, *, message: str | None = 
         return promoted, [] if promoted == current else [Decision.put("version.promote", promoted)]
 
     promoted = lake.ledger.decide(rule, message=message).result
-    advance_with(lake, promoted.full_name)
+    advance_with(lake, promoted.full_name, told=told)
     return promoted

@@ -19,6 +19,7 @@ from lakehouse.lake import Lake
 from lakehouse.ledger import State
 from lakehouse.pins import SKEW, held, pinned_versions, pins_on_versions
 from lakehouse.references import parse_name
+from lakehouse.rehearsal import rehearsal
 from lakehouse.resolution import find_name, named_now
 from lakehouse.vacuum import survey
 
@@ -103,8 +104,8 @@ def expire(
 
     if not dry_run:
         return _told(seen, lake.ledger.decide(rule, message=message).result, now)
-    rule(seen)  # raises what he is told who does not see everything; what he does not see keeps versions all the same
-    state = lake.ledger.unguarded().state()
+    rehearsal(lake).ledger.decide(rule)  # raises what it would raise, also for him who does not see everything
+    state = lake.ledger.unguarded().state()  # what he does not see keeps versions all the same
     found, decisions = rule(state)
     found = _told(seen, found, now)
     after = state.with_rows(state.seq, [(d.entity, d.key, d.value.to_json() if d.value else None) for d in decisions])

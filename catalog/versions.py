@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from catalog.aggregation import advance_with
+from catalog.aggregation import Standing, advance_with
 from catalog.check_runs import gate
 from catalog.copies import copied
 from catalog.milestones import joining
@@ -47,6 +48,7 @@ def publish(
     milestone: str | None = None,
     batch: str | None = None,
     correction: bool = False,
+    told: Callable[[Standing], object] | None = None,
 ) -> DatasetVersion:
     """Make a state of a dataset its next published version: numbered, pinned, never changing.
 
@@ -64,6 +66,7 @@ def publish(
         correction: Milestones that wait for all their members take it at once.
         copy: Of an adopted table: copy the state's rows into a table of our own, so that nothing that others do to the
             original breaks the version.
+        told: Is called with where each of its milestones stands afterwards.
     Raises:
         InvalidInputError: `copy` of a table that is ours anyway (copy-own).
         NotFoundError: what the reference names does not exist, or a clean-up has given it up (version-folded).
@@ -77,7 +80,7 @@ def publish(
     lake.check("version.publish", parse(reference).name)
     wish = _Wish(data_tag, message or "", run, version, milestone, batch, correction)
     made = _published(lake, reference, wish, copy=copy)
-    advance_with(lake, made.full_name, run=run)
+    advance_with(lake, made.full_name, run=run, told=told)
     return made
 
 

@@ -83,13 +83,7 @@ def export(
             "format-unknown", f"{format!r} is no format of an export. Known are: {', '.join(get_args(ExportFormat))}."
         )
     target, told = Path(out).absolute(), progress or SILENT
-    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not overwrite):
-        raise StateError("target-exists", f"{target} exists and is not empty. Choose another folder, or overwrite it.")
-    foreign = [p.name for p in target.iterdir() if not p.name.startswith("part-")] if target.is_dir() else []
-    if foreign:  # never somebody's home: only what an export wrote is replaced
-        raise StateError(
-            "target-not-export", f"{target} holds {foreign[0]!r}, which no export wrote. Choose another folder."
-        )
+    check_target(target, overwrite=overwrite)
     snapshot = lake.read(reference)
     batches = snapshot.batches(columns, where)
     schema = snapshot.schema if columns is None else pa.schema([snapshot.schema.field(name) for name in columns])
@@ -116,6 +110,22 @@ def export(
         bytes=size,
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def check_target(out: str | Path, *, overwrite: bool) -> None:
+    """Refuse a folder that `export` would not write to.
+
+    Raises:
+        StateError: target-exists, target-not-export; as `export`.
+    """
+    target = Path(out).absolute()
+    if target.is_file() or (target.is_dir() and any(target.iterdir()) and not overwrite):
+        raise StateError("target-exists", f"{target} exists and is not empty. Choose another folder, or overwrite it.")
+    foreign = [p.name for p in target.iterdir() if not p.name.startswith("part-")] if target.is_dir() else []
+    if foreign:  # never somebody's home: only what an export wrote is replaced
+        raise StateError(
+            "target-not-export", f"{target} holds {foreign[0]!r}, which no export wrote. Choose another folder."
+        )
 
 
 def _write(

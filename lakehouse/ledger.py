@@ -109,6 +109,7 @@ class Ledger:
         self._storage = storage
         self.actor = actor
         self.guarded = True
+        self.rehearses = False
         self._lock = threading.RLock()
         self._state = EMPTY
         self._looked_at = -math.inf
@@ -139,6 +140,12 @@ class Ledger:
         free = copy.copy(self)
         free.guarded = False
         return free
+
+    def rehearsing(self) -> Ledger:
+        """Return the same ledger, which judges decisions and makes none."""
+        tried = copy.copy(self)
+        tried.rehearses = True
+        return tried
 
     def state(self, *, within_s: float = 0.0) -> State:
         """Return the current state as the actor sees it, reading only what came since the last call.
@@ -201,7 +208,7 @@ class Ledger:
                 if landed in attempts:  # the response was lost, the commit was not
                     return Decided(attempts[landed], state)
                 result, decisions = self._judged(state, rule)
-                if not decisions:
+                if not decisions or self.rehearses:
                     return Decided(result, state)
                 attempt = next(self._numbers)
                 attempts[attempt] = result

@@ -11,9 +11,10 @@ import catalog
 from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, open_lake
 from api.cli.output import Column, ask_first, note, print_record, print_rows, when
-from catalog.access import ROLES, AccessInfo, GrantInfo, find_grant
+from catalog.access import ROLES, AccessInfo, GrantInfo
 from lakehouse.access import is_controlled
 from lakehouse.lake import Lake
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 access = commands("Switch access control on and off, and ask who may do what.")
@@ -107,7 +108,7 @@ def remove(ctx: typer.Context, principal: Who, scope: Scope, yes: Yes = False) -
     """Take the role back that somebody has in a scope; what they were granted around it still counts."""
     lake = open_lake(ctx)
     if not yes:
-        found = find_grant(lake.state(), principal, scope)
+        found = catalog.revoke(rehearsal(lake), principal, scope)
         ask_first(call_of(ctx), _grant(found), _lines("would take back", found))
         return
     gone = catalog.revoke(lake, principal, scope)
@@ -117,6 +118,7 @@ def remove(ctx: typer.Context, principal: Who, scope: Scope, yes: Yes = False) -
 def _switch(ctx: typer.Context, lake: Lake, enabled: bool, yes: bool, message: str | None) -> None:
     call, word = call_of(ctx), "on" if enabled else "off"
     if not yes:
+        catalog.set_access(rehearsal(lake), enabled)
         granted = len(catalog.list_grants(lake))
         what = (
             f"on: only what was granted is allowed then; there are {granted} grants"

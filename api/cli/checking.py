@@ -28,11 +28,11 @@ from api.cli.output import (
 )
 from catalog.check_files import dump_checks
 from catalog.check_kinds import KINDS, counted_by
-from catalog.check_runs import find_check
 from catalog.check_store import CheckResult
 from lakehouse.decisions import CheckDefinition
 from lakehouse.errors import InvalidInputError
 from lakehouse.references import parse_name
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 check = commands("Declare, run and list checks, and see what they found.")
@@ -126,7 +126,7 @@ def remove(
     """Remove a check; its results stay on record."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
-        found = find_check(catalog.list_checks(lake, dataset), name, dataset)
+        found = catalog.remove_check(rehearsal(lake), dataset, name)
         record = _definition_json(found)
         ask_first(call, record, [("would remove", found.name), *_definition_lines(record)])
         return

@@ -17,9 +17,10 @@ from api.cli.command import Message, Yes, command, commands, listed, open_lake
 from api.cli.output import ask_first, note, number, plural, print_record, rejected, shown_reference, size, tally
 from api.cli.progress import progress
 from api.cli.table_options import Decimal, Delimiter, Encoding, Header, NullTokens, Types, table_options
+from jobs.export import check_target
 from lakehouse.errors import NotFoundError
 from lakehouse.readers.arrow import Rows
-from lakehouse.references import parse
+from lakehouse.references import parse, parse_name
 
 app = commands()
 _TABLES = "Tables"
@@ -70,6 +71,7 @@ def ingest(
     """
     call, lake = call_of(ctx), open_lake(ctx)
     if mode == "overwrite" and not yes and (there := _rows_now(lake, dataset)) is not None:
+        lake.check("rows.append", ".".join(parse_name(dataset)))  # as every ingest does
         record = {"dataset": dataset, "rows": there}
         ask_first(call, record, [("would replace", f"all {plural(there, 'row')} of {dataset}")])
         return
@@ -158,6 +160,7 @@ def delete(
     lake = open_lake(ctx)
     table = lake.table(dataset)
     if not yes:
+        lake.check("rows.delete", table.name)
         snap = lake.peek(dataset)
         count = Rows(snap, where).num_rows
         record = {"dataset": table.name, "rows": count, "rows_total": snap.num_rows, "where": where}
@@ -196,6 +199,7 @@ def export(
     lake = open_lake(ctx)
     held = sum(1 for _ in out.iterdir()) if out.is_dir() else 0
     if held and not yes:
+        check_target(out, overwrite=True)
         ref = lake.peek(reference).reference
         record = {"out": str(out), "replaces": held, "reference": ref}
         lines = [("would replace", f"{plural(held, 'entry', 'entries')} in {out}"), ("with", ref)]

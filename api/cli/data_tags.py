@@ -10,8 +10,9 @@ import typer
 import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, open_lake
-from api.cli.output import Column, ask_first, print_record, print_rows
-from catalog.data_tags import find_data_tag
+from api.cli.output import Column, ask_first, plural, print_record, print_rows
+from lakehouse.decisions import MilestoneVersion
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 data_tag = commands("Say what data tags mean to consumers of milestones.")
@@ -55,5 +56,11 @@ def remove(ctx: typer.Context, name: TagName, yes: Yes = False) -> None:
         gone = catalog.remove_data_tag(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", f"{gone.name} ({gone.attribute})")])
         return
-    found = find_data_tag(lake.state(), name)
-    ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.attribute})")])
+    found = catalog.remove_data_tag(rehearsal(lake), name)
+    carried = sum((v.data_tag or "").casefold() == found.key for v in lake.state().all(MilestoneVersion))
+    lines = [
+        ("would remove", f"{found.name} ({found.attribute})"),
+        ("column gone", f"{found.attribute} of the view Milestone"),
+        ("carried by", plural(carried, "milestone version")),
+    ]
+    ask_first(call_of(ctx), asdict(found) | {"milestone_versions": carried}, lines)

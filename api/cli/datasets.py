@@ -35,6 +35,7 @@ from jobs.ingest.tabular import open_table
 from lakehouse.errors import InvalidInputError
 from lakehouse.lake import Lake
 from lakehouse.registry import columns_of
+from lakehouse.rehearsal import rehearsal
 from lakehouse.type_names import split_names, type_named
 
 SchemaFile = Annotated[
@@ -255,6 +256,7 @@ def delete(
     if not yes:
         info = catalog.show_dataset(lake, name)
         own, relying = info.dataset, catalog.dependents(lake, name)
+        lake.check("dataset.delete", own.full_name)
         rows = lake.peek(own.full_name).num_rows
         kept = sum(v.expired_at is None for v in catalog.list_versions(lake, name))
         hold = info.hold.reason if info.hold else None
@@ -330,7 +332,7 @@ def unalias(
     """Give a former name of a dataset back: it means nothing then, and a new dataset may take it."""
     lake = open_lake(ctx)
     if not yes:
-        own = catalog.show_dataset(lake, name).dataset
+        own = catalog.unalias_dataset(rehearsal(lake), name)
         ask_first(
             call_of(ctx),
             {"alias": name, "dataset": own.full_name},

@@ -11,11 +11,10 @@ import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, open_lake
 from api.cli.output import Column, ask_first, print_record, print_rows, when, words
-from catalog.metadata import find_metadata
 from lakehouse.decisions import Metadata
 from lakehouse.errors import InvalidInputError
 from lakehouse.references import parse_name
-from lakehouse.resolution import find_dataset
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 metadata = commands("Set, list and remove metadata of datasets.")
@@ -68,8 +67,7 @@ def remove(
         gone = catalog.remove_metadata(lake, dataset, names)
         print_record(call_of(ctx), _json(dataset, gone), [("removed", words(m.name for m in gone))])
         return
-    state = lake.state()
-    found = find_metadata(state, find_dataset(state, ".".join(parse_name(dataset))), names)
+    found = catalog.remove_metadata(rehearsal(lake), dataset, names)
     ask_first(call_of(ctx), _json(dataset, found), [("would remove", words(m.name for m in found))])
 
 

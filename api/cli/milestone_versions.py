@@ -12,7 +12,11 @@ from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, open_lake
 from api.cli.output import Column, ask_first, counted, note, number, print_record, print_rows, version
 from catalog.aggregation import Standing
+from catalog.milestone_history import plan_roll_back
+from catalog.milestones import unverified_links
 from lakehouse.decisions import MilestoneVersion
+from lakehouse.lake import Lake
+from lakehouse.rehearsal import rehearsal
 from lakehouse.spans import parse_span
 
 VersionName = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="spring/v2")]
@@ -29,7 +33,7 @@ def archive(ctx: typer.Context, name: VersionName, yes: Yes = False, message: Me
     if yes:
         _restated(ctx, catalog.archive_milestone(lake, name, message=message))
         return
-    found = catalog.show_milestone(lake, name).version
+    found = catalog.archive_milestone(rehearsal(lake), name)
     shown = f"{found.full_name}/v{found.number}"
     record = {"milestone": found.full_name, "version": found.number, "status": found.status}
     ask_first(call_of(ctx), record, [("would archive", shown), ("unpins", f"{len(found.members)} states")])
@@ -95,9 +99,9 @@ def compare(
 def rollback(ctx: typer.Context, name: VersionName, yes: Yes = False, message: Message = None) -> None:
     """Bring all members back to a version, by a new commit each; nothing is lost."""
     lake = open_lake(ctx)
-    found = catalog.show_milestone(lake, name).version
-    shown = f"{found.full_name}/v{found.number}"
     if not yes:
+        found = plan_roll_back(lake, name)
+        shown = f"{found.full_name}/v{found.number}"
         record: dict[str, Any] = {"milestone": found.full_name, "version": found.number}
         members = [m.full_name for m in found.members]
         ask_first(call_of(ctx), record | {"datasets": members}, [("would restore", ", ".join(members)), ("to", shown)])
@@ -110,7 +114,10 @@ def rollback(ctx: typer.Context, name: VersionName, yes: Yes = False, message: M
 
 def orphans(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Show keys that keep the links of the next version from holding."""
-    found = catalog.milestone_orphans(open_lake(ctx), name)
+    lake = open_lake(ctx)
+    found = catalog.milestone_orphans(lake, name)
+    if not found:
+        note(_without_orphans(lake, name))
     if call_of(ctx).json:
         print_rows(
             call_of(ctx),
@@ -124,7 +131,17 @@ def orphans(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAM
         for o in found
         for key in o.sample
     ]
-    print_rows(call_of(ctx), rows, [Column("link"), Column("key"), counted("rows")], empty="All links hold.")
+    if rows:
+        print_rows(call_of(ctx), rows, [Column("link"), Column("key"), counted("rows")], empty="")
+
+
+def _without_orphans(lake: Lake, name: str) -> str:
+    """Say why no orphans are known: every link holds, or could not be verified yet."""
+    if not unverified_links(lake, name):
+        return "All links hold."
+    pending = catalog.milestone_status(lake, name).pending
+    reasons = [f"\n  {w.detail}" for w in pending.waiting] if pending else [" the next version."]
+    return f"Not verified yet: waits for{''.join(reasons)}"
 
 
 def watch(
@@ -145,8 +162,8 @@ def watch(
             print_rows(call_of(ctx), [_standing_row(s) for s in found], _STANDING, empty="No milestones.")
             return
         for one in found:
-            if one.made and one.published:
-                note(f"published {one.published.full_name}/v{one.published.number}")
+            for made in one.new:
+                note(f"published {made.full_name}/v{made.number}")
         time.sleep(pause)
 
 

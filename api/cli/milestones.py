@@ -64,6 +64,7 @@ def _print_published(ctx: typer.Context, info: MilestoneInfo) -> None:
             for m in made.members
         ],
         "links": [asdict(proof) for proof in made.proofs],
+        "new": info.new,
     }
     tagged = (
         f"{made.data_tag} ({words(v for v in (info.attribute, info.color) if v)})" if info.attribute else made.data_tag
@@ -160,7 +161,8 @@ def define(
         str | None, typer.Option(metavar="TAGS", help="Versions with these data tags count, the strongest last.")
     ] = None,
     link: Annotated[
-        list[str] | None, typer.Option(metavar="LINK", help="'orders.customer_id -> customers.id'; several times.")
+        list[str] | None,
+        typer.Option(metavar="LINK", help="'orders.customer_id -> customers.id'; several times. '' drops all."),
     ] = None,
     check: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Members' checks that must pass though they are warnings.")
@@ -189,7 +191,7 @@ def define(
         name,
         datasets,
         data_tags=None if data_tag is None else listed(data_tag),
-        links=link,
+        links=None if link is None else [text for text in link if text],
         checks=None if check is None else listed(check),
         advance=advance,
         policy=policy,
@@ -270,7 +272,10 @@ def publish_milestone(
     message: Message = None,
 ) -> None:
     """Publish the members' newest versions together, in one commit, if nothing is missing."""
-    _print_published(ctx, catalog.publish_milestone(open_lake(ctx), name, accept_schema=accept_schema, message=message))
+    info = catalog.publish_milestone(open_lake(ctx), name, accept_schema=accept_schema, message=message)
+    if not info.new:
+        note(f"Nothing was published: nothing new since v{info.version.number}.")
+    _print_published(ctx, info)
 
 
 @command(milestone, "show", example="milestone show spring/v2", python='catalog.show_milestone(lake, "spring/v2")')

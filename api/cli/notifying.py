@@ -10,10 +10,11 @@ import typer
 import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, listed, open_lake
-from api.cli.output import Column, ask_first, print_record, print_rows, when, words
+from api.cli.output import Column, ask_first, note, plural, print_record, print_rows, when, words
 from catalog.events import KINDS
-from catalog.notifications import find_subscription
+from catalog.notifications import retries
 from lakehouse.decisions import Subscription
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 notify = commands("Tell webhooks, mail and chats what happens to milestones.")
@@ -84,7 +85,7 @@ def remove(ctx: typer.Context, name: Name, yes: Yes = False) -> None:
         gone = catalog.unsubscribe(lake, name)
         print_record(call_of(ctx), asdict(gone), [("removed", gone.name)])
         return
-    found = find_subscription(lake.state(), name)
+    found = catalog.unsubscribe(rehearsal(lake), name)
     ask_first(call_of(ctx), asdict(found), [("would remove", f"{found.name} ({found.url})")])
 
 
@@ -94,6 +95,7 @@ _ATTEMPTS = [
     Column("event"),
     Column("ok", "delivered", lambda ok: "yes" if ok else "no"),
     Column("error"),
+    Column("next_at", "next attempt", when),
 ]
 
 
@@ -105,7 +107,12 @@ def _print_deliveries(ctx: typer.Context, made: list[catalog.Delivery], empty: s
 @command(notify, "send", example="notify send", python="catalog.notify(lake)")
 def send(ctx: typer.Context) -> None:
     """Deliver what was not delivered yet; `milestone watch` does so too."""
-    _print_deliveries(ctx, catalog.notify(open_lake(ctx)), "Nothing to deliver.")
+    lake = open_lake(ctx)
+    made, waiting = catalog.notify(lake), retries(lake)
+    _print_deliveries(ctx, made, "Nothing to deliver now." if waiting else "Nothing to deliver.")
+    if waiting:
+        wait = f"{plural(len(waiting), 'event')} {'waits' if len(waiting) == 1 else 'wait'}"
+        note(f"{wait} for the next attempt, at {when(waiting[0])} the earliest.")
 
 
 @command(notify, "log", example="notify log team", python='catalog.list_deliveries(lake, "team")')

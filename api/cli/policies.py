@@ -10,7 +10,8 @@ import catalog
 from api.cli.call import call_of
 from api.cli.command import Message, Yes, command, commands, open_lake
 from api.cli.output import Column, ask_first, note, print_record, print_rows, text, when, words
-from catalog.policies import Retention, find_retention
+from catalog.policies import Retention
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 retention = commands("Set, list and remove policies that say which versions stay.")
@@ -70,7 +71,7 @@ def remove(ctx: typer.Context, scope: Scope, yes: Yes = False) -> None:
     """Remove a policy; of a dataset, its namespace's then holds again."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
-        found = find_retention(lake.state(), scope)
+        found = catalog.remove_retention(rehearsal(lake), scope)
         ask_first(call, _json(found), [("would remove", found.scope), *_lines(found)])
         return
     gone = catalog.remove_retention(lake, scope)

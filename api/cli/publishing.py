@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +24,11 @@ from api.cli.output import (
     when,
     words,
 )
-from catalog.versions import DEFAULT_DATA_TAG, find_tag
+from catalog.aggregation import Standing
+from catalog.versions import DEFAULT_DATA_TAG
 from lakehouse.decisions import DatasetVersion, NamedSnapshot
-from lakehouse.lake import Lake
 from lakehouse.references import parse_name
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 tag = commands("Set, list, remove movable names of versions; see how they moved.")
@@ -65,7 +67,7 @@ def publish(
     message: Message = None,
 ) -> None:
     """Publish a state as the dataset's next version: numbered, pinned."""
-    lake = open_lake(ctx)
+    lake, moved = open_lake(ctx), list[Standing]()
     made = catalog.publish(
         lake,
         dataset,
@@ -76,6 +78,7 @@ def publish(
         milestone=milestone,
         batch=batch,
         correction=correction,
+        told=moved.append,
     )
     record = {
         "dataset": made.full_name,
@@ -95,7 +98,7 @@ def publish(
         ("size", f"{size(made.bytes)} in {plural(made.files, 'file')}"),
     ]
     print_record(call_of(ctx), record, lines)
-    _note_milestones(lake, made)
+    _note_milestones(made, moved)
 
 
 @command(
@@ -111,26 +114,26 @@ def promote(
     message: Message = None,
 ) -> None:
     """Give a published version another data tag; no row is written."""
-    lake = open_lake(ctx)
-    made = catalog.promote(lake, reference, data_tag, message=message)
+    lake, moved = open_lake(ctx), list[Standing]()
+    made = catalog.promote(lake, reference, data_tag, message=message, told=moved.append)
     record = {"dataset": made.full_name, "version": made.number, "data_tag": made.data_tag}
     print_record(call_of(ctx), record, [("promoted", f"{made.full_name}@v{made.number} is {made.data_tag}")])
-    _note_milestones(lake, made)
+    _note_milestones(made, moved)
 
 
-def _note_milestones(lake: Lake, made: DatasetVersion) -> None:
-    """Say on stderr which milestones took a version, and what the others of its dataset wait for, if anything."""
-    for milestone in catalog.show_dataset(lake, made.full_name).milestones:
-        found = catalog.milestone_status(lake, milestone)
-        members = found.published.members if found.published else ()
-        taken = [(m.dataset_id, m.version, m.data_tag) for m in members]
-        if found.pending is None and found.published and (made.dataset_id, made.number, made.data_tag) in taken:
-            note(f"Milestone {milestone}: v{found.published.number} is published.")
-        elif found.pending is not None:
-            waits = found.pending.waiting
-            more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-            said = f"waits: {waits[0].detail}{more}" if waits else f"is ready: lakehouse milestone publish {milestone}"
-            note(f"Milestone {milestone}: v{found.pending.number} {said}")
+def _note_milestones(made: DatasetVersion, moved: Sequence[Standing]) -> None:
+    """Say on stderr what a dataset's version published of its milestones, and what those wait for in which it counts."""
+    for found in moved:
+        milestone, pending = found.milestone.full_name, found.pending
+        for published in found.new:
+            note(f"Milestone {milestone}: v{published.number} is published.")
+        counting = [tag.casefold() for tag in found.milestone.data_tags]
+        if pending is None or (counting and made.data_tag.casefold() not in counting):
+            continue
+        waits = pending.waiting
+        more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+        said = f"waits: {waits[0].detail}{more}" if waits else f"is ready: lakehouse milestone publish {milestone}"
+        note(f"Milestone {milestone}: v{pending.number} {said}")
 
 
 # -- tags -------------------------------------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ def remove(
         record = {"dataset": full_name, "tag": gone.name, "version": gone.number}
         print_record(call_of(ctx), record, [("removed", f"{full_name}@{gone.name}, which was v{gone.number}")])
         return
-    found = find_tag(lake.state(), dataset, name)
+    found = catalog.remove_tag(rehearsal(lake), dataset, name)
     record = {"dataset": full_name, "tag": found.name, "version": found.number}
     lines = [("would remove", f"{full_name}@{found.name}"), ("stays readable", f"v{found.number}")]
     ask_first(call_of(ctx), record, lines)
@@ -264,10 +267,9 @@ def list_snapshots(ctx: typer.Context) -> None:
 def delete(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")], yes: Yes = False) -> None:
     """Delete a snapshot and its pins; what else pins the same states keeps them."""
     lake = open_lake(ctx)
-    known = {s.name.casefold(): s for s in catalog.list_snapshots(lake)}
-    if yes or name.casefold() not in known:
+    if yes:
         gone = lake.delete_snapshot(name)
         print_record(call_of(ctx), _snapshot_json(gone), [("deleted", f"snap:{gone.name}")])
         return
-    record = _snapshot_json(known[name.casefold()])
+    record = _snapshot_json(rehearsal(lake).delete_snapshot(name))
     ask_first(call_of(ctx), record, [("would delete", f"snap:{record['snapshot']}"), ("unpins", _pinned(record))])

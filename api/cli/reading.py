@@ -284,7 +284,9 @@ def _come_and_gone(found: Diff, count: int, columns: list[str] | None, *, wide: 
 def lineage(
     ctx: typer.Context,
     reference: Ref,
-    forward: Annotated[bool, typer.Option("--forward", help="What was made from it, instead.")] = False,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="What was made from it and who only read it, instead.")
+    ] = False,
     tree: Annotated[bool, typer.Option("--tree", help="As a tree.")] = False,
     openlineage: Annotated[
         bool, typer.Option("--openlineage", help="As OpenLineage events, one JSON object a line.")
@@ -298,7 +300,7 @@ def lineage(
         return
     found = catalog.lineage(lake, reference, forward=forward)
     ref = parse(reference)
-    empty = f"Nothing was made from {ref} by a recorded run." if forward else f"No recorded run made {ref}."
+    empty = f"No recorded run read {ref}." if forward else f"No recorded run made {ref}."
     if tree and found and not call_of(ctx).json:
         for line in lineage_tree(str(ref), found, forward=forward):
             typer.echo(line)

@@ -25,10 +25,10 @@ from api.cli.output import (
     when,
     words,
 )
-from catalog.holds import find_hold
 from catalog.retention import Expiry
 from lakehouse.decisions import DatasetVersion, Hold
 from lakehouse.errors import InvalidInputError
+from lakehouse.rehearsal import rehearsal
 from lakehouse.restoring import Restoration, plan_restore
 
 app = commands()
@@ -63,6 +63,7 @@ def restore(
     record, lines = _restoration_json(found), _restoration_lines(found)
     same = [("nothing to do", f"{found.before.reference} is {record['reference']} already")]
     if not yes:
+        lake.check("table.restore", found.dataset.full_name)
         would = ("would restore", shown_reference(record["reference"], found.source.table_version))
         ask_first(call, record, [would, *lines] if found else same)
         return
@@ -154,7 +155,7 @@ def expire(
         counted("rows"),
         counted("files"),
         Column("bytes", "size", size, right=True),
-        Column("kept_by", "stays, for", words),
+        Column("kept_by", "stays, for", _few),
     ]
     print_rows(
         call,
@@ -170,6 +171,12 @@ def expire(
         note("Nothing was changed. Run again with --yes.")
     elif done:
         note("Free what only they needed with: lakehouse vacuum")
+
+
+def _few(reasons: list[str] | None) -> str:
+    """Return up to three reasons, of more the first and how many there are."""
+    found = reasons or []
+    return words(found) if len(found) <= 3 else f"{found[0]} and {len(found) - 1} more"
 
 
 def _expiry_json(done: Expiry) -> dict[str, Any]:
@@ -232,7 +239,7 @@ def release(ctx: typer.Context, dataset: DatasetName, message: Message = None, y
     """End the legal hold on a dataset."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
-        record = _hold_json(find_hold(lake, dataset))
+        record = _hold_json(catalog.release_hold(rehearsal(lake), dataset))
         lines = [
             ("would release", record["dataset"]),
             ("reason", record["reason"]),

@@ -284,6 +284,7 @@ def evolve(
     }
     verdict = catalog.check_schema(lake, name, given, **wanted)
     if verdict.allowed and verdict.breaks and not yes:
+        lake.check("schema.evolve", verdict.dataset.full_name)
         record = verdict_json(verdict)
         ask_first(call, record, [("would change", f"{record['dataset']} s{record['old']} -> s{record['new']}")])
         if not call.json:

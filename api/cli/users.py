@@ -12,9 +12,9 @@ import catalog
 from api.cli.call import call_of
 from api.cli.command import Yes, command, commands, open_lake
 from api.cli.output import Column, ask_first, note, plural, print_record, print_rows, text, when
-from catalog.access import find_principal
 from catalog.tokens import EXPIRES, find_token
 from lakehouse.decisions import Principal, Token
+from lakehouse.rehearsal import rehearsal
 
 app = commands()
 users = commands("Add, list and remove people and services.")
@@ -63,7 +63,7 @@ def remove(ctx: typer.Context, name: UserName, yes: Yes = False) -> None:
     """Forget a person or service, with all grants and tokens; what they did stays in the audit."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
-        found = find_principal(lake.state(), name)
+        found = catalog.remove_principal(rehearsal(lake), name)
         counts = plural(len(catalog.list_grants(lake, principal=found.name)), "grant")
         ask_first(call, asdict(found), [*_lines("would remove", found), ("with", counts)])
         return
@@ -112,6 +112,7 @@ def revoke(ctx: typer.Context, token: TokenId, yes: Yes = False) -> None:
     """End a token now."""
     call, lake = call_of(ctx), open_lake(ctx)
     if not yes:
+        catalog.revoke_token(rehearsal(lake), token)
         found = find_token(lake.state(), token)
         ask_first(call, _token(found), [("would revoke", found.token_id), *_token_lines(found)])
         return

@@ -169,6 +169,21 @@ def test_batches_are_not_mixed(pair: Lake) -> None:
     assert members(pair, 3, "main.m") == {"d1": 3, "d2": 3}
 
 
+def test_one_decision_completes_several(pair: Lake) -> None:
+    """A promotion that completes two versions publishes both at once, and whoever asks is told of both."""
+    catalog.define_milestone(pair, "m", ["d1", "d2"], data_tags=["FINAL"], advance="all")
+    final(pair, "d1", batch="W5")
+    final(pair, "d2", batch="W5")
+    catalog.publish(pair, "d1", batch="W6", correction=True)
+    final(pair, "d2", batch="W6")
+    assert waits(pair, "m") == [("not-new", "d1")]
+    told = list[catalog.Standing]()
+    catalog.promote(pair, "d1@latest", "FINAL", told=told.append)
+    assert (members(pair, 2, "main.m"), members(pair, 3, "main.m")) == ({"d1": 2, "d2": 1}, {"d1": 2, "d2": 2})
+    assert [([v.number for v in found.new], found.pending) for found in told] == [([2, 3], None)]
+    assert waits(pair, "m") == []
+
+
 def test_by_hand(pair: Lake) -> None:
     """Where a person publishes, a version becomes ready and is published once; asked again, it is the same one."""
     catalog.define_milestone(pair, "m", ["d1", "d2"], policy="manual")

@@ -219,6 +219,37 @@ def test_tree(photos: Table, lake: Lake) -> None:
     ]
 
 
+def test_runs_that_only_read(photos: Table, lake: Lake) -> None:
+    """A run that wrote no dataset, such as a training, is listed as a reader of what it read, and made nothing."""
+    with catalog.start_run(lake, "train", parameters={"folds": 3}, inputs=[lake.read("photos")]) as run:
+        pass
+    with catalog.start_run(lake, "idle", parameters={}):
+        pass
+    forward = catalog.lineage(lake, "photos", forward=True)
+    assert [(e.run, e.input, e.output, e.status) for e in forward] == [(run.run, "main.photos@#1", None, "succeeded")]
+    assert lineage_tree("photos", forward, forward=True) == ["photos", f"└─ (only read)  [train, {run.run}]"]
+    assert catalog.lineage(lake, "photos") == []
+    _, ended = (json.loads(event_json(e)) for e in catalog.openlineage_events(lake, "photos", forward=True))
+    assert ([d["name"] for d in ended["inputs"]], ended["outputs"]) == (["main.photos"], [])
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [("/data/a.csv", ("file", "/data/a.csv")), ("s3://bucket/in/a.csv", ("s3://bucket", "in/a.csv"))],
+)
+def test_openlineage_of_what_came_from_outside(photos: Table, lake: Lake, source: str, named: tuple[str, str]) -> None:
+    """Parameters are JSON, a source outside the lakehouse is an input, and what a query counted are its rows."""
+    said = {"split": {"by": None}, "full": False, "word": "as it is"}
+    with catalog.start_run(lake, "query", parameters=said, source=source) as run:
+        run.counts = {"rows": 2}
+        run.output(photos.dataset, 1)
+    _, ended = (json.loads(event_json(e)) for e in catalog.openlineage_events(lake, "photos"))
+    assert [(d["namespace"], d["name"]) for d in ended["inputs"]] == [named]
+    assert ended["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 2
+    told = {p["name"]: p["value"] for p in ended["run"]["facets"]["executionParameters"]["parameters"]}
+    assert told == {"split": '{"by": null}', "full": "false", "word": "as it is", "source": source}
+
+
 def test_openlineage(photos: Table, lake: Lake) -> None:
     """Runs are START and COMPLETE or FAIL events of OpenLineage, with states as versions; the same run, the same id."""
     target = make_table(lake, "features", SCHEMA)

@@ -11,7 +11,7 @@ import catalog
 from catalog.foreign_keys import find_orphans
 from catalog.milestones import parse_link
 from lakehouse.decisions import MilestoneVersion
-from lakehouse.errors import InvalidInputError, StateError
+from lakehouse.errors import InvalidInputError, NotFoundError, StateError
 from lakehouse.lake import Lake
 from tests.support.lakes import make_lake, make_table
 
@@ -48,7 +48,7 @@ def test_orphans_keep_it_pending(lake: Lake) -> None:
     publish(lake, "parent", "child")
     [(kind, words)] = detail(lake)
     assert kind == "link-orphans"
-    assert "3 of 5 rows have a parent that main.parent@v1 has not in id" in words
+    assert "3 of 5 rows have keys in parent that main.parent@v1 has not in id" in words
     [found] = catalog.milestone_orphans(lake, "m")
     assert (found.rows, found.orphans, found.sample[0]) == (5, 3, {"parent": 77_077, "rows": 2})
     assert not any("77077" in value for _, _, value in lake.state().raw())
@@ -125,7 +125,7 @@ def test_several_columns(lake: Lake) -> None:
     catalog.define_milestone(lake, "m", ["p", "c"], links=["c.(a, b) -> p.(a, b)"])
     publish(lake, "p", "c")
     [(_, words)] = detail(lake)
-    assert "1 of 2 rows have a a, b that" in words
+    assert "1 of 2 rows have keys in a, b that" in words
     assert catalog.milestone_orphans(lake, "m")[0].sample == [{"a": 1, "b": "z", "rows": 1}]
 
 
@@ -138,6 +138,24 @@ def test_wrong_links(lake: Lake, text: str) -> None:
         catalog.define_milestone(lake, "m", ["parent", "child"], links=[text])
     assert caught.value.kind == "link-invalid"
     assert catalog.list_milestones(lake) == []
+
+
+def test_checks_that_nobody_has(lake: Lake) -> None:
+    """A milestone can't name a check that no member has; when its last one goes, it waits, and says for what."""
+    catalog.add_check(lake, "child", "row_count", parameters={"min": 1}, name="enough", severity="warning")
+    with pytest.raises(
+        NotFoundError, match=r"No member of main.m has a check 'enuogh'\. Did you mean 'enough'\?"
+    ) as caught:
+        catalog.define_milestone(lake, "m", ["parent", "child"], checks=["enuogh"])
+    assert (caught.value.kind, catalog.list_milestones(lake)) == ("check-not-found", [])
+    catalog.define_milestone(lake, "m", ["parent", "child"], checks=["enough"])
+    catalog.remove_check(lake, "child", "enough")
+    publish(lake, "parent", "child")
+    [(kind, words)] = detail(lake)
+    assert kind == "no-check"
+    assert "no member has a check 'enough'" in words
+    catalog.define_milestone(lake, "m", ["parent", "child"], checks=[])
+    assert detail(lake) == []
 
 
 def test_links_as_text() -> None:

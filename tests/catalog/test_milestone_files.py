@@ -27,6 +27,10 @@ def test_a_whole_file(photos: Table, lake: Lake, tmp_path: Path) -> None:
     """Everything in the file is decided; read again nothing is; what a later file leaves out stays."""
     file = tmp_path / "spring.yaml"
     file.write_text(WHOLE)
+    with pytest.raises(NotFoundError, match=r"No member of ns\.spring has a check 'known'") as caught:
+        catalog.load_milestone(lake, file)
+    assert caught.value.kind == "check-not-found"
+    catalog.add_check(lake, "photos", "unique", ["id"], name="Known", severity="warning")
     made = catalog.load_milestone(lake, file)
     assert (made.full_name, made.data_tags, made.checks, made.advance, made.policy, made.description) == (
         "ns.spring",

@@ -106,6 +106,9 @@ def test_a_receiver_that_is_down_loses_nothing(lake: Lake, receiver: Receiver, m
     receiver.status = 503
     assert [(d.ok, d.status) for d in catalog.notify(lake)] == [(False, 503)]
     assert catalog.notify(lake) == []  # a minute has to pass
+    [tried] = catalog.list_deliveries(lake)
+    assert tried.next_at == tried.at + timedelta(minutes=1)
+    assert notifications.retries(lake) == [tried.next_at]
     monkeypatch.setattr(notifications, "_FIRST_PAUSE", timedelta(0))
     receiver.status = 302
     assert [(d.ok, d.status) for d in catalog.notify(lake)] == [(False, 302)]
@@ -113,7 +116,12 @@ def test_a_receiver_that_is_down_loses_nothing(lake: Lake, receiver: Receiver, m
     assert [d.ok for d in catalog.notify(lake)] == [True]
     assert catalog.notify(lake) == []
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
-    assert [d.ok for d in catalog.list_deliveries(lake, "TEAM")] == [True, False, False]
+    assert [(d.ok, d.next_at) for d in catalog.list_deliveries(lake, "TEAM")] == [
+        (True, None),
+        (False, None),
+        (False, None),
+    ]
+    assert notifications.retries(lake) == []
 
 
 def test_no_answer_and_no_key(lake: Lake, receiver: Receiver) -> None:
@@ -123,6 +131,7 @@ def test_no_answer_and_no_key(lake: Lake, receiver: Receiver) -> None:
     publish(lake, "a", "b")
     found = {d.subscription: d for d in catalog.notify(lake)}
     assert (found["nobody"].ok, found["nobody"].status) == (False, None)
+    assert found["nobody"].error == "ConnectionRefusedError: Connection refused"
     assert "$NO_SUCH_KEY is not set" in (found["keyless"].error or "")
     assert receiver.got == []
 

@@ -60,7 +60,7 @@ def test_chinook(shared_data: Path, tmp_path: Path) -> None:
     assert pending is not None
     [waiting] = pending.waiting
     assert (waiting.kind, waiting.dataset) == ("link-orphans", "chinook.Album")
-    assert "2 of 347 rows have a ArtistId" in waiting.detail
+    assert "2 of 347 rows have keys in ArtistId" in waiting.detail
 
 
 def test_nycflights(shared_data: Path, tmp_path: Path) -> None:

@@ -52,6 +52,63 @@ def test_users_and_grants(controlled: Typed) -> None:
     assert controlled.json("user", "remove", "ann", "--yes")["name"] == "ann"
 
 
+@pytest.fixture
+def full(controlled: Typed, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """The lakehouse with one of each thing that can be taken away, as a reader sees it."""
+    for words in (
+        "dataset rename pets animals",
+        "dataset create other --columns id:int64",
+        "publish other",
+        "publish other",
+        "tag set pets@v1 good",
+        "snapshot create kept pets",
+        "check add pets not_null --columns id --name known",
+        "metadata set pets unit=cm",
+        "retention set main --keep-last 3",
+        "hold set pets --reason case",
+        "milestone define m pets",
+        "notify add team http://127.0.0.1:9/",
+        "token create",
+        "grant add ann reader main.*",
+    ):
+        controlled.ok(*words.split())
+    monkeypatch.setenv("LAKEHOUSE_TOKEN", controlled.json("token", "create", "ann")["token"])
+    return controlled
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "dataset delete pets",
+        "dataset unalias pets",
+        "tag remove pets good",
+        "snapshot delete kept",
+        "check remove pets known",
+        "metadata remove pets unit",
+        "retention remove main",
+        "hold release pets",
+        "milestone archive m/v1",
+        "milestone rollback m/v1",
+        "data-tag remove FINAL",
+        "notify remove team",
+        "user remove ann",
+        "grant remove ann main.*",
+        "access off",
+        "delete pets --where id=1",
+        "restore pets @v1",
+        "schema evolve pets --drop price",
+        "ingest nothing.csv --dataset pets --mode overwrite",
+        "expire other --keep-last 1",
+        "vacuum pets",
+    ],
+)
+def test_a_preview_promises_nothing_that_is_refused(full: Typed, words: str) -> None:
+    """Who may not do something is told so without `--yes` as with it, in the same words."""
+    shown, done = full(*words.split(), "--output", "json"), full(*words.split(), "--yes", "--output", "json")
+    assert (shown.code, shown.json) == (done.code, done.json)
+    assert done.json["error"]["kind"] in ("access-denied", "subscription-not-found")
+
+
 def test_a_token_acts(controlled: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has a token acts as its principal: reads what was granted, and is told what is missing, with exit code 4."""
     controlled.ok("grant", "add", "ann", "reader", "pets")

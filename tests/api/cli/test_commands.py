@@ -301,7 +301,8 @@ def test_export(cli: Typed, tmp_path: Path) -> None:
     (file,) = out.iterdir()
     assert sorted(file.read_text().split()) == ['"id"', "3", "4"]
     (out / "thesis.txt").write_text("mine")
-    assert cli("export", "pets", "-o", out, "--yes").code == 5
+    refused = cli("export", "pets", "-o", out, "--yes")
+    assert (refused.code, cli("export", "pets", "-o", out)) == (5, refused)
     assert (out / "thesis.txt").read_text() == "mine"
 
 

@@ -158,6 +158,16 @@ def test_readers_are_warned_on_stderr(cli: Typed) -> None:
     assert json.loads(ran.stdout)["rows"]["added"] == 0
 
 
+def test_many_reasons_to_stay(cli: Typed) -> None:
+    """Of a version that many milestones keep, `expire` shows the first and how many more there are."""
+    for number in range(5):
+        cli.ok("milestone", "define", f"m{number}", "pets", "--data-tag", "FINAL")
+    cli.ok("publish", "pets")
+    shown = cli.ok("expire", "pets", "--keep-last", "1").stdout
+    assert "milestone main.m0/v1 and 4 more" in shown
+    assert len(cli.json("expire", "pets", "--keep-last", "1")["kept"][0]["kept_by"]) == 5
+
+
 def test_retention_policies(cli: Typed) -> None:
     """`retention` sets, lists and removes policies, which `expire` without rules follows."""
     assert cli("expire", "pets").code == 2

@@ -73,6 +73,52 @@ def test_publish_tells_of_nothing_else(spring: Typed) -> None:
     assert "Milestone main.final: v2 is published." in spring.ok("publish", "pets", "--data-tag", "FINAL").stderr
 
 
+def test_only_what_a_command_did_is_told(cli: Typed) -> None:
+    """After a publication or promotion nothing is said of versions that came before, nor where the dataset does not count."""
+    cli.ok("milestone", "define", "finals", "pets", "--data-tag", "FINAL")
+    cli.ok("milestone", "define", "both", "pets", "vision.tiles", "--data-tag", "FINAL")
+    assert cli.json("milestone", "status", "finals")["latest_version"] == 1
+    assert cli.ok("publish", "pets").stderr == ""
+    [told] = cli.ok("promote", "pets@v1", "FINAL").stderr.splitlines()
+    lack = "vision.tiles has no version with the data tag FINAL, v1 is DRAFT: lakehouse promote vision.tiles@v1 FINAL"
+    assert told == f"Milestone main.both: v1 waits: {lack}"
+    cli.ok("milestone", "define", "weekly", "pets", "vision.tiles", "--data-tag", "FINAL", "--advance", "all")
+    for batch in ("W5", "W6"):
+        cli.ok("publish", "pets", "--data-tag", "FINAL", "--batch", batch)
+    told = cli.ok("publish", "vision.tiles", "--data-tag", "FINAL", "--batch", "W5").stderr
+    assert "Milestone main.both: v1 is published." in told
+    assert "Milestone main.weekly: v1 is published." in told
+    assert "Milestone main.weekly: v2 waits: " in told
+
+
+def test_nothing_new_by_hand(cli: Typed) -> None:
+    """Publishing a milestone of which nothing is new says so, to people and programs, and keeps no message."""
+    cli.ok("milestone", "define", "m", "pets", "--policy", "manual")
+    made = cli.json("milestone", "publish", "m", "-m", "first")
+    assert (made["new"], made["version"]) == (True, 1)
+    again = cli.ok("milestone", "publish", "m", "-m", "lost")
+    assert "Nothing was published: nothing new since v1." in again.stderr
+    told = cli.json("milestone", "publish", "m")
+    assert (told["new"], told["version"], told["message"]) == (False, 1, "first")
+
+
+def test_links_are_dropped(cli: Typed) -> None:
+    """An empty `--link` drops all links; who leaves a linked member out is told to."""
+    link = "vision.tiles.size -> pets.id"
+    assert cli.json("milestone", "define", "m", "pets", "vision.tiles", "--link", link)["links"]
+    refused = cli("milestone", "define", "m", "pets")
+    assert (refused.code, "lakehouse milestone define main.m main.pets --link ''" in refused.stderr) == (2, True)
+    assert cli.json("milestone", "define", "m", "pets", "--link", "")["links"] == []
+
+
+def test_links_that_nobody_verified(spring: Typed) -> None:
+    """Links do not hold before they are counted: `orphans` says what that waits for."""
+    spring.ok("milestone", "define", "spring", "pets", "vision.tiles", "--link", "vision.tiles.height -> pets.id")
+    told = spring.ok("milestone", "orphans", "spring").stderr
+    assert "Not verified yet: waits for\n  vision.tiles@v1 is DRAFT, main.pets@v1 is FINAL" in told
+    assert "All links hold" not in told
+
+
 def test_membership(spring: Typed) -> None:
     """Datasets join and leave, also by publishing."""
     spring.ok("milestone", "define", "autumn", "pets", "--policy", "manual", "--advance", "all", "--data-tag", "FINAL")
@@ -102,7 +148,8 @@ def test_versions(spring: Typed) -> None:
     assert spring("show", "pets@spring/v1").code == 5
     assert spring.json("milestone", "unarchive", "spring/v1")["status"] == "Published"
     spring.ok("milestone", "protect", "spring")
-    assert spring("milestone", "archive", "spring/v1", "--yes").code == 5
+    refused = spring("milestone", "archive", "spring/v1", "--yes")
+    assert (refused.code, spring("milestone", "archive", "spring/v1")) == (5, refused)
     assert spring.json("milestone", "protect", "spring", "--off")["protected"] is False
     assert "would restore" in spring.ok("milestone", "rollback", "spring/v1").stdout
     assert [r["dataset"] for r in spring.json("milestone", "rollback", "spring/v1", "--yes")] == [
@@ -129,6 +176,14 @@ def test_links(cli: Typed, tmp_path: Path) -> None:
     assert cli("milestone", "define", "m", "pets", "homes", "--link", "homes.pet = pets.id").code == 2
 
 
+def test_versions_are_named_by_number(spring: Typed) -> None:
+    """Where a version's number is needed, another word is refused with an example that can be typed."""
+    refused = spring("milestone", "archive", "spring/latest", "--yes")
+    assert (refused.code, "such as main.spring/v2." in refused.stderr) == (2, True)
+    refused = spring("publish", "pets", "--milestone", "spring/vx")
+    assert (refused.code, "The next one is main.spring/v1" in refused.stderr) == (2, True)
+
+
 def test_load(cli: Typed, tmp_path: Path) -> None:
     """A milestone is defined by a file."""
     (tmp_path / "spring.yaml").write_text("milestone: spring\ndatasets: [pets]\ndata_tags: [FINAL]\n")
@@ -149,7 +204,10 @@ def test_data_tags(cli: Typed) -> None:
     assert [t["name"] for t in cli.json("data-tag", "list")] == ["DRAFT", "REVIEWED", "FINAL", "GOLD"]
     cli.ok("milestone", "define", "m", "pets")
     assert "IS_GOLD" in cli.json("sql", "from Milestone")[0]
-    assert "would remove" in cli.ok("data-tag", "remove", "GOLD").stdout
+    cli.ok("publish", "pets", "--data-tag", "GOLD")
+    shown = cli.ok("data-tag", "remove", "GOLD").stdout
+    assert "IS_GOLD of the view Milestone" in shown
+    assert "1 milestone version\n" in shown
     cli.ok("data-tag", "remove", "GOLD", "--yes")
     assert cli("data-tag", "remove", "GOLD").code == 3
     assert cli("data-tag", "set", "GOLD", "not a column", "Red").code == 2

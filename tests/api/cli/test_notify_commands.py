@@ -14,7 +14,10 @@ def test_notify(cli: Typed) -> None:
     cli.ok("milestone", "define", "m", "pets")
     [tried] = cli.json("notify", "send")
     assert (tried["ok"], tried["event"]) == (False, "milestone.published-main.m/v1")
-    assert [d["ok"] for d in cli.json("notify", "log", "team")] == [False]
+    told = cli.ok("notify", "send").stderr
+    assert "Nothing to deliver now.\n1 event waits for the next attempt, at 20" in told
+    assert [(d["ok"], d["next_at"] is None) for d in cli.json("notify", "log", "team")] == [(False, False)]
+    assert "next attempt" in cli.ok("notify", "log").stdout
     assert "would remove" in cli.ok("notify", "remove", "team").stdout
     cli.ok("notify", "remove", "team", "--yes")
     assert cli("notify", "remove", "team").code == 3

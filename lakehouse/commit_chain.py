@@ -25,7 +25,7 @@ from lakehouse.decisions import Dataset, DatasetVersion
 from lakehouse.history import LogEntry, read_tail
 from lakehouse.logfiles import list_log
 from lakehouse.progress import SILENT, Progress
-from lakehouse.readers.duck import close, connect
+from lakehouse.readers.duck import close, connect, stream
 from lakehouse.readers.relation import source_sql
 from lakehouse.snapshots import Snapshot
 from lakehouse.state import Index, State
@@ -184,7 +184,7 @@ def _recorded(folded: Snapshot | None) -> Generator[tuple[str, Iterator[LogEntry
     con = connect()
     try:
         source = source_sql(con, folded, ["dataset_id", *COLUMNS])
-        reader = con.sql(f"from ({source}) order by dataset_id, table_version").to_arrow_reader(_PART)
+        reader = stream(con.sql(f"from ({source}) order by dataset_id, table_version"), _PART)
         rows = (row for batch in reader for row in batch.to_pylist())
         for dataset_id, own in groupby(rows, key=itemgetter("dataset_id")):
             yield dataset_id, map(as_commit, own)

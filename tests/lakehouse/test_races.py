@@ -283,7 +283,7 @@ def drop_and_make(lake: Lake) -> None:
     """Delete the dataset and make another one of that name."""
     other = connect(lake.root)
     catalog.delete_dataset(other, "t")
-    make_table(other, "t", SCHEMA).append(some(9))
+    make_table(other, "t", SCHEMA, reuse_name=True).append(some(9))
 
 
 @RULE

@@ -209,7 +209,7 @@ def revoke(lake: Lake, principal: str, scope: str) -> GrantInfo:
     """
 
     def rule(state: State) -> tuple[GrantInfo, list[Decision]]:
-        found = find_grant(state, principal, scope)
+        found = _find_grant(state, principal, scope)
         if found.scope == "*":
             _refuse_last_admin(state, without=found.grant.principal)
         return found, [Decision.remove("grant.remove", found.grant)]
@@ -217,7 +217,7 @@ def revoke(lake: Lake, principal: str, scope: str) -> GrantInfo:
     return lake.ledger.decide(rule).result
 
 
-def find_grant(state: State, principal: str, scope: str) -> GrantInfo:
+def _find_grant(state: State, principal: str, scope: str) -> GrantInfo:
     """Return the grant that `revoke` would take back; errors as there."""
     where = _scope(state, scope)
     found = state.get(Grant, f"{where.series or where.namespace.casefold()}/{principal.casefold()}")
@@ -341,7 +341,6 @@ __all__ = [
     "GrantInfo",
     "Permission",
     "add_principal",
-    "find_grant",
     "find_principal",
     "grant",
     "list_grants",

@@ -69,6 +69,7 @@ def advance(
         NotFoundError: milestone-not-found.
         StorageError, AccessDeniedError: the store failed or refused.
     """
+    assert not lake.ledger.rehearses, "a rehearsal publishes nothing, so it would never be done"
     found, new = _step(lake, name, by_hand, accept_schema, message, run), list[MilestoneVersion]()
     while found.made:
         new += found.new

@@ -55,13 +55,13 @@ def remove_data_tag(lake: Lake, name: str) -> DataTag:
     """
 
     def rule(state: State) -> tuple[DataTag, list[Decision]]:
-        found = find_data_tag(state, name)
+        found = _find_data_tag(state, name)
         return found, [Decision.remove("data_tag.remove", found)]
 
     return lake.ledger.decide(rule).result
 
 
-def find_data_tag(state: State, name: str) -> DataTag:
+def _find_data_tag(state: State, name: str) -> DataTag:
     """Return the data tag that `remove_data_tag` would forget; errors as there."""
     found = state.get(DataTag, name.casefold())
     if found is None:
@@ -97,4 +97,4 @@ def list_data_tags(lake: Lake) -> list[DataTag]:
     return list(lake.state().all(DataTag))
 
 
-__all__ = ["find_data_tag", "list_data_tags", "refuse_unknown", "remove_data_tag", "set_data_tag"]
+__all__ = ["list_data_tags", "refuse_unknown", "remove_data_tag", "set_data_tag"]

@@ -55,7 +55,7 @@ def remove_metadata(lake: Lake, name: str, names: Iterable[str]) -> list[Metadat
     full, wanted = ".".join(parse_name(name)), list(names)
 
     def rule(state: State) -> tuple[list[Metadata], list[Decision]]:
-        gone = find_metadata(state, find_dataset(state, full), wanted)
+        gone = _find_metadata(state, find_dataset(state, full), wanted)
         return gone, [Decision.remove("metadata.remove", m) for m in gone]
 
     return lake.ledger.decide(rule).result
@@ -76,7 +76,7 @@ def metadata_of(state: State, dataset_id: str) -> list[Metadata]:
     return sorted(state.find(_BY_DATASET, dataset_id), key=lambda m: m.key)
 
 
-def find_metadata(state: State, dataset: Dataset, names: Iterable[str]) -> list[Metadata]:
+def _find_metadata(state: State, dataset: Dataset, names: Iterable[str]) -> list[Metadata]:
     """Return the metadata that a dataset has under these names, each once.
 
     Raises:
@@ -124,4 +124,4 @@ def _value(state: State, dataset: Dataset, name: str, value: str, actor: str) ->
     return known if known is not None and (known.name, known.value) == (name, value) else made
 
 
-__all__ = ["find_metadata", "list_metadata", "metadata_of", "remove_metadata", "set_metadata"]
+__all__ = ["list_metadata", "metadata_of", "remove_metadata", "set_metadata"]

@@ -179,13 +179,13 @@ def unsubscribe(lake: Lake, name: str) -> Subscription:
     """
 
     def rule(state: State) -> tuple[Subscription, list[Decision]]:
-        found = find_subscription(state, name)
+        found = _find_subscription(state, name)
         return found, [Decision.remove("subscription.delete", found)]
 
     return lake.ledger.decide(rule).result
 
 
-def find_subscription(state: State, name: str) -> Subscription:
+def _find_subscription(state: State, name: str) -> Subscription:
     """Return the subscription that `unsubscribe` would end; errors as there."""
     found = state.get(Subscription, name.casefold())
     if found is None:
@@ -350,7 +350,6 @@ def _key(secret: str) -> bytes:
 
 __all__ = [
     "Delivery",
-    "find_subscription",
     "list_deliveries",
     "list_subscriptions",
     "notify",

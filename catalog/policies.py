@@ -130,13 +130,13 @@ def remove_retention(lake: Lake, scope: str) -> Retention:
     """
 
     def rule(state: State) -> tuple[Retention, list[Decision]]:
-        found = find_retention(state, scope)
+        found = _find_retention(state, scope)
         return found, [Decision.remove("retention.remove", found.policy)]
 
     return lake.ledger.decide(rule).result
 
 
-def find_retention(state: State, scope: str) -> Retention:
+def _find_retention(state: State, scope: str) -> Retention:
     """Return the policy that `remove_retention` would remove; errors as there."""
     namespace, name = _scope(state, scope)
     shown = name.full_name if name else _key(namespace)
@@ -195,7 +195,6 @@ def _scope(state: State, scope: str) -> tuple[str, Name | None]:
 __all__ = [
     "Retention",
     "Rules",
-    "find_retention",
     "list_retention",
     "policy_rules",
     "remove_retention",

@@ -242,13 +242,13 @@ def remove_tag(lake: Lake, name: str, tag: str) -> Tag:
     """
 
     def rule(state: State) -> tuple[Tag, list[Decision]]:
-        found = find_tag(state, name, tag)
+        found = _find_tag(state, name, tag)
         return found, [Decision.remove("tag.remove", found)]
 
     return lake.ledger.decide(rule).result
 
 
-def find_tag(state: State, name: str, tag: str) -> Tag:
+def _find_tag(state: State, name: str, tag: str) -> Tag:
     """Return the movable tag that `remove_tag` would remove; errors as there."""
     full = ".".join(parse_name(name))
     found = state.get(Tag, f"{find_name(state, full).series}/{tag.casefold()}")
@@ -341,4 +341,4 @@ def _stored(lake: Lake, snapshot: Snapshot) -> pa.Table | None:
     return rows if rows.num_rows else None
 
 
-__all__ = ["DEFAULT_DATA_TAG", "find_tag", "list_tags", "list_versions", "publish", "remove_tag", "set_tag"]
+__all__ = ["DEFAULT_DATA_TAG", "list_tags", "list_versions", "publish", "remove_tag", "set_tag"]
